@@ -1,0 +1,1 @@
+"""Makes the configuration importable as a package, which Hydra asks of installed ones."""

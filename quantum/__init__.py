@@ -1,0 +1,1 @@
+"""Searchable quantum circuits: reserved for the circuit search; nothing is here yet."""

@@ -1,0 +1,1 @@
+"""Searchable networks and the tasks they are trained on."""
