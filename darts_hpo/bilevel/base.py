@@ -1,0 +1,167 @@
+"""The problem a bilevel rule works on, and the two steps all rules share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from darts_hpo.errors import TrainingError
+from darts_hpo.supernet import Gate
+
+Losses: TypeAlias = dict[str, Tensor]
+StepLosses: TypeAlias = dict[str, float]
+
+
+@dataclass
+class BilevelProblem:
+    """Everything a rule needs, without a trainer, so that rules are tested on closed forms.
+
+    Args:
+        weights: the supernet's parameters.
+        logits: the relaxation's parameters; disjoint from ``weights``.
+        weight_optimizer: holds exactly ``weights``.
+        arch_optimizer: holds exactly ``logits``; None where every choice is fixed.
+        sample: draws gates for a phase, ``"weights"`` or ``"arch"``.
+        loss: named terms of one batch under some gates; ``"loss"`` is minimized. The last argument is the
+            memo of :meth:`darts_hpo.training.task.Task.loss`.
+        frozen_statistics: context in which no running statistic of the supernet changes.
+        arch_terms: further named terms of an arch step, added to its loss (expected cost, regularizers,
+            surrogate).
+        clip_norm: largest gradient norm of a weight step; None leaves gradients alone.
+        backward: runs autograd (the trainer's own where precision or distribution needs it).
+        reduce_logit_gradients: averages the logits' gradients over processes, where there are several.
+        after_arch_step: hook after the logits moved.
+    """
+
+    weights: Sequence[Tensor]
+    logits: Sequence[Tensor]
+    weight_optimizer: Optimizer
+    arch_optimizer: Optimizer | None
+    sample: Callable[[Any], Mapping[str, Gate]]
+    loss: Callable[[Any, Mapping[str, Gate], dict[str, Any] | None], Losses]
+    frozen_statistics: Callable[[], AbstractContextManager[None]]
+    arch_terms: Callable[[Mapping[str, Gate], Tensor], Losses] = lambda gates, loss: {}
+    clip_norm: float | None = None
+    backward: Callable[[Tensor], None] = field(default=lambda loss: loss.backward())
+    reduce_logit_gradients: Callable[[Sequence[Tensor]], None] = lambda logits: None
+    after_arch_step: Callable[[], None] = lambda: None
+
+    # -- steps shared by rules -------------------------------------------------------------------------------
+
+    def arch_loss(self, batch: Any, gates: Mapping[str, Gate], memo: dict[str, Any] | None = None) -> Losses:
+        """Loss terms of an arch batch with the further terms added to ``"loss"``."""
+        terms = dict(self.loss(batch, gates, memo))
+        for name, term in self.arch_terms(gates, terms["loss"]).items():
+            terms[name] = term
+            terms["loss"] = terms["loss"] + term
+        return terms
+
+    def step_logits(self, gradients: Sequence[Tensor | None]) -> None:
+        """Give the logits their gradients and let the arch optimizer step.
+
+        Raises:
+            TrainingError: a gradient is not finite; the logits are left as they were.
+        """
+        if self.arch_optimizer is None:
+            return
+        for parameter, gradient in zip(self.logits, gradients, strict=True):
+            parameter.grad = None if gradient is None else gradient.detach()
+        self.reduce_logit_gradients(self.logits)
+        _require_finite_gradients(self.logits)
+        self.arch_optimizer.step()
+        self.arch_optimizer.zero_grad(set_to_none=True)
+        self.after_arch_step()
+
+    def step_logits_on(self, batch: Any, which: str) -> Losses:
+        """One step of the logits along the gradient of one batch's loss, the weights taken as they are."""
+        with self.frozen_statistics():
+            terms = self.arch_loss(batch, self.sample("arch"))
+            require_finite(terms["loss"], which)
+            gradients = torch.autograd.grad(terms["loss"], list(self.logits), allow_unused=True)
+        self.step_logits(gradients)
+        return terms
+
+    def step_weights(self, batch: Any, gates: Mapping[str, Gate] | None = None) -> Losses:
+        """One step of the weights on a train batch; logits receive no gradient."""
+        gates = self.sample("weights") if gates is None else gates
+        self.weight_optimizer.zero_grad(set_to_none=True)
+        terms = self.loss(batch, gates, None)
+        require_finite(terms["loss"], "train")
+        self.backward(terms["loss"])
+        for parameter in self.logits:
+            parameter.grad = None
+        if self.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(list(self.weights), self.clip_norm)
+        self.weight_optimizer.step()
+        self.weight_optimizer.zero_grad(set_to_none=True)
+        return terms
+
+
+class BilevelRule(ABC):
+    """How one train batch and one arch batch update weights and logits.
+
+    Step order as DARTS: logits on the arch batch, then weights on the train batch. After an arch step, weight
+    gradients are empty and running statistics unchanged; after a weight step, logits are unchanged.
+    """
+
+    needs_arch_batch: bool = True
+    """Whether the rule reads the arch split at all."""
+
+    @abstractmethod
+    def arch_step(self, problem: BilevelProblem, train_batch: Any, arch_batch: Any) -> Losses:
+        """Update the logits; returns the loss terms of the batch that drove them."""
+
+    def step(
+        self, problem: BilevelProblem, train_batch: Any, arch_batch: Any, *, update_logits: bool = True
+    ) -> StepLosses:
+        """One coupled update.
+
+        Args:
+            problem: what is optimized.
+            train_batch: drives the weights.
+            arch_batch: drives the logits.
+            update_logits: False while the weights warm up.
+
+        Returns:
+            Loss terms as numbers, prefixed ``train/`` and ``arch/``.
+
+        Raises:
+            TrainingError: a loss is not finite.
+        """
+        report: StepLosses = {}
+        if update_logits and problem.logits:
+            arch_terms = self.arch_step(problem, train_batch, arch_batch)
+            report.update({f"arch/{name}": float(term.detach()) for name, term in arch_terms.items()})
+        train_terms = problem.step_weights(train_batch)
+        report.update({f"train/{name}": float(term.detach()) for name, term in train_terms.items()})
+        return report
+
+
+def require_finite(loss: Tensor, which: str) -> None:
+    """Refuse to step on a loss that is no number.
+
+    Raises:
+        TrainingError: it is not finite.
+    """
+    if not bool(torch.isfinite(loss)):
+        raise TrainingError(
+            f"The {which} loss became {float(loss.detach())}: training diverged. Lower the learning rate "
+            "(search.optimizer.lr, retrain.optimizer.lr) or lengthen the warm-up."
+        )
+
+
+def _require_finite_gradients(parameters: Sequence[Tensor]) -> None:
+    # A finite loss can have a gradient that is not, and logits that are no numbers cannot be sampled from.
+    gradients = [parameter.grad.flatten() for parameter in parameters if parameter.grad is not None]
+    if gradients and not bool(torch.isfinite(torch.cat(gradients)).all()):
+        raise TrainingError(
+            "The gradient of the architecture logits is not finite: training diverged. Lower the learning "
+            "rate (search.optimizer.lr) or lengthen the warm-up."
+        )
