@@ -59,17 +59,13 @@ class Constraint:
             SpaceError: the text is no comparison, calls something, or names an unknown parameter.
         """
         if len(text) > _LONGEST:
-            raise SpaceError(
-                f"A constraint of {len(text)} characters is too long; expected at most {_LONGEST}."
-            )
+            raise SpaceError(f"A constraint of {len(text)} characters is too long; expected at most {_LONGEST}.")
         names: set[str] = set()
         try:
             tree = ast.parse(text.strip(), mode="eval").body
             cls._check(tree, text, set(known), names)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            raise SpaceError(
-                f"The constraint {text!r} is no expression; write for example 'a + b <= 1'."
-            ) from None
+            raise SpaceError(f"The constraint {text!r} is no expression; write for example 'a + b <= 1'.") from None
         if not cls._is_condition(tree):
             raise SpaceError(f"The constraint {text!r} compares nothing; write for example 'a + b <= 1'.")
         if not names:
@@ -90,9 +86,7 @@ class Constraint:
         match node:
             case ast.Constant(value=int() | float() | str()):
                 return
-            case ast.Compare(left=left, ops=ops, comparators=right) if all(
-                type(op) in _COMPARE for op in ops
-            ):
+            case ast.Compare(left=left, ops=ops, comparators=right) if all(type(op) in _COMPARE for op in ops):
                 children = [left, *right]
             case ast.BoolOp(values=values):
                 children = values

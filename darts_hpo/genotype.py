@@ -40,9 +40,7 @@ class Genotype:
         object.__setattr__(self, "facts", dict(self.facts))
         clash = sorted(_KEYS & self.facts.keys())
         if clash:
-            raise GenotypeError(
-                f"A genotype's facts cannot be called {clash[0]!r}; that key is the genotype's."
-            )
+            raise GenotypeError(f"A genotype's facts cannot be called {clash[0]!r}; that key is the genotype's.")
 
     def __hash__(self) -> int:
         return hash((self.space_id, tuple(self.choices.items())))

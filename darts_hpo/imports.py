@@ -40,9 +40,7 @@ def locate(target: str, allowed: Sequence[str] = ALLOWED_PREFIXES) -> Any:
             f"{_did_you_mean(parts[0], allowed)} Add its package to the allowed prefixes if you trust it."
         )
     if private := [part for part in parts if part.startswith("_")]:
-        raise ConfigError(
-            f"{target!r} names something private ({private[0]!r}); only public names may be used."
-        )
+        raise ConfigError(f"{target!r} names something private ({private[0]!r}); only public names may be used.")
 
     found: Any = _import(parts[0], target)
     for position, part in enumerate(parts[1:], start=1):
@@ -53,9 +51,7 @@ def locate(target: str, allowed: Sequence[str] = ALLOWED_PREFIXES) -> Any:
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise ConfigError(
-                unknown_name(f"name in {path} (from {target!r})", part, _public_names(found))
-            ) from None
+            raise ConfigError(unknown_name(f"name in {path} (from {target!r})", part, _public_names(found))) from None
         if not _is_allowed(_home(found) or target, allowed):
             raise ConfigError(
                 f"{target!r} leads to {_home(found)}, outside the packages that may be named here "
@@ -108,8 +104,6 @@ def _public_names(found: Any) -> set[str]:
     for name in dir(found):
         own = _home(getattr(found, name, None))
         # What a module merely imported from elsewhere is not its to offer.
-        if not isinstance(found, ModuleType) or (
-            own is not None and own.split(".")[0] == str(home).split(".")[0]
-        ):
+        if not isinstance(found, ModuleType) or (own is not None and own.split(".")[0] == str(home).split(".")[0]):
             names.add(name)
     return {name for name in names if not name.startswith("_")}

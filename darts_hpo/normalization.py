@@ -17,9 +17,7 @@ def frozen_batchnorm(module: nn.Module) -> Iterator[None]:
 
     Only layers in training mode are affected. A backward pass that recomputes operations must run inside too.
     """
-    layers = [
-        m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats
-    ]
+    layers = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     for layer in layers:
         layer.track_running_stats = False
     try:

@@ -154,9 +154,7 @@ class Categorical:
         if not self.options:
             raise SpaceError("A Categorical needs at least one option; it was given none.")
         for option in self.options:
-            if not isinstance(option, (str, int, float)) or (
-                isinstance(option, float) and not math.isfinite(option)
-            ):
+            if not isinstance(option, (str, int, float)) or (isinstance(option, float) and not math.isfinite(option)):
                 raise SpaceError(f"Option {option!r} is neither text, a finite number nor a boolean.")
         keys = [_option_key(option) for option in self.options]
         for key in keys:
@@ -300,9 +298,7 @@ class Space:
             if isinstance(parameter, Float):
                 return None
             total *= (
-                len(parameter.options)
-                if isinstance(parameter, Categorical)
-                else parameter.high - parameter.low + 1
+                len(parameter.options) if isinstance(parameter, Categorical) else parameter.high - parameter.low + 1
             )
         return total
 
@@ -390,8 +386,7 @@ class Space:
             # A list, not an object: the order of parameters is part of a space's identity.
             "parameters": [{"name": name, **_to_json(p)} for name, p in self.parameters.items()],
             "conditions": [
-                {"parameter": c.parameter, "parent": c.parent, "values": list(c.values)}
-                for c in self.conditions
+                {"parameter": c.parameter, "parent": c.parent, "values": list(c.values)} for c in self.conditions
             ],
             "constraints": list(self.constraints),
         }

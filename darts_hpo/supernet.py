@@ -289,9 +289,7 @@ class Supernet(nn.Module, ABC):
                 raise SpaceError(f"Choice {name!r} of {self.name} was given no gate.")
             given, expected = len(gates[name].weights), len(self.space.categorical(name).options)
             if given != expected:
-                raise SpaceError(
-                    f"Choice {name!r} of {self.name} has {expected} options but its gate has {given}."
-                )
+                raise SpaceError(f"Choice {name!r} of {self.name} has {expected} options but its gate has {given}.")
             kind = gates[name].kind
             if kind not in self.gate_kinds:
                 raise SpaceError(

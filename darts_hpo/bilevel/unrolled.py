@@ -49,9 +49,7 @@ class Unrolled(BilevelRule):
         problem.step_logits(gradients)
         return terms
 
-    def hypergradient(
-        self, problem: BilevelProblem, train_batch: Any, arch_batch: Any
-    ) -> tuple[Losses, list[Tensor]]:
+    def hypergradient(self, problem: BilevelProblem, train_batch: Any, arch_batch: Any) -> tuple[Losses, list[Tensor]]:
         """The loss terms at the virtual weights and the gradient of every logit.
 
         Raises:
@@ -70,9 +68,7 @@ class Unrolled(BilevelRule):
                 terms = problem.arch_loss(arch_batch, gates)
                 require_finite(terms["loss"], "arch")
                 both = _grads(terms["loss"], [*logits, *weights])
-                terms = {
-                    name: term.detach() for name, term in terms.items()
-                }  # only one graph is alive at a time
+                terms = {name: term.detach() for name, term in terms.items()}  # only one graph is alive at a time
                 direct, outer = both[: len(logits)], both[len(logits) :]
                 direction = [step.scale * g for step, g in zip(steps, outer, strict=True)]
                 second = self._second_order(problem, train_batch, gates, memo, kept, direction)
@@ -191,3 +187,5 @@ def _grads(loss: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
 def _assign(targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     for target, value in zip(targets, values, strict=True):
         target.copy_(value)
+    # Autocast keeps the cast copies of weights for a whole step and does not see them change in place.
+    torch.clear_autocast_cache()

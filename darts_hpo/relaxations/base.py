@@ -112,9 +112,7 @@ class Relaxation(nn.Module, ABC):
         """Probabilities of the options of every choice, detached; one-hot where fixed."""
         logits = self.logits
         return {
-            name: self._fixed_gate(name).weights
-            if name in self.fixed
-            else self.distribution(logits[name]).detach()
+            name: self._fixed_gate(name).weights if name in self.fixed else self.distribution(logits[name]).detach()
             for name in self.space
         }
 
