@@ -1,0 +1,411 @@
+"""The report of a run: one HTML file that needs nothing else, built only from the run directory."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import darts_hpo
+from darts_hpo.report.figure import Figure
+from darts_hpo.report.plots import search_figures, training_figures
+from darts_hpo.report.quantities import (
+    MISSING,
+    difference,
+    duration,
+    file_size,
+    quantity,
+    ratio,
+    score,
+    signed,
+)
+from darts_hpo.report.record import RunRecord, mapping, number, numbers
+from darts_hpo.report.verdict import Level, judge, lead, summary
+from darts_hpo.runs import write_text
+
+_STATUS_LEVELS: Mapping[str, Level] = {
+    "COMPLETED": "good",
+    "RUNNING": "info",
+    "NEW": "info",
+    "STOPPED": "caution",
+    "INTERRUPTED": "caution",
+    "FAILED": "bad",
+}
+
+_STATUS_TEXTS = {
+    "RUNNING": "The run is not finished: this report shows what there was when it was written.",
+    "NEW": "Nothing has been run in this directory yet.",
+    "STOPPED": "The run was stopped on request; the same command continues it.",
+    "INTERRUPTED": "The run ended without saying why (killed, or the machine went down); "
+    "the same command continues it.",
+    "FAILED": "The run failed.",
+}
+
+_LONG_TABLE = 24
+"""Rows above which a table is folded away."""
+
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+_COSTS = {
+    "params_train": "Parameters, train form",
+    "params_deployed": "Parameters, deployed",
+    "gflops": "GFLOPs",
+    "latency_ms": "Latency (ms)",
+}
+
+_SECRET = re.compile(r"(?im)^(\s*[\w.-]*(?:api_?key|token|secret|passw)[\w.-]*\s*:[ \t]*)\S.*$")
+_SECRET_ARGUMENT = re.compile(r"(?i)([\w.-]*(?:api_?key|token|secret|passw)[\w.-]*=)\S+")
+
+
+def write_report(run_dir: Path, figures: Sequence[Figure] = ()) -> Path:
+    """Write ``report.html`` from what the run directory holds; every part may be absent.
+
+    The file loads nothing: styles and pictures are inside, there is no script. All texts are escaped and
+    pictures are images, so names from data and configuration stay names.
+
+    Args:
+        run_dir: the run directory; a failed or unfinished run is reported too.
+        figures: figures of the space and the task, for example detections on test images.
+
+    Returns:
+        Path of the report.
+
+    Raises:
+        RunDirectoryError: there is no such directory, or the report cannot be written.
+    """
+    record = RunRecord.read(run_dir)
+    sections = [
+        _header(record),
+        _results(record),
+        _verdict(record),
+        _architecture(record),
+        _figures("How the search went", search_figures(record)),
+        _figures("How the networks trained", training_figures(record)),
+        _figures("Examples", figures),
+        _stages(record),
+        _reproduce(record),
+    ]
+    path = run_dir / "report.html"
+    write_text(path, _page(record, "\n".join(section for section in sections if section)))
+    return path
+
+
+def _page(record: RunRecord, body: str) -> str:
+    style = resources.files("darts_hpo.report").joinpath("report.css").read_text(encoding="utf-8")
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="color-scheme" content="light dark">
+<title>{escape(record.name)} · darts-hpo</title>
+<style>
+{style}</style>
+</head>
+<body>
+{body}
+<footer class="soft">
+Written by darts-hpo {escape(darts_hpo.__version__)} from the files of this run directory.
+</footer>
+</body>
+</html>
+"""
+
+
+# Header
+
+
+def _header(record: RunRecord) -> str:
+    level = _STATUS_LEVELS[record.status]
+    parts = [
+        '<header><div class="title">',
+        f"<h1>{escape(record.name)}</h1>",
+        f'<span class="status {level}">{record.status}</span></div>',
+        f'<p class="soft">{_subtitle(record)}</p></header>',
+    ]
+    if record.status in _STATUS_TEXTS:
+        reason = f" {escape(record.reason)}" if record.reason else ""
+        parts.append(f'<p class="banner {level}"><strong>{_STATUS_TEXTS[record.status]}</strong>{reason}</p>')
+    if record.notes:
+        notes = "".join(f"<li>{escape(note)}</li>" for note in record.notes)
+        title = "<strong>Some files could not be read.</strong>"
+        parts.append(f'<div class="banner caution">{title}<ul>{notes}</ul></div>')
+    tiles = _tiles(record)
+    if tiles:
+        parts.append(f'<div class="tiles">{"".join(tiles)}</div>')
+    return "\n".join(parts)
+
+
+def _subtitle(record: RunRecord) -> str:
+    provenance = record.provenance
+    git = mapping(provenance, "git")
+    parts = [
+        str(provenance["started"]).replace("T", " ").replace("+00:00", " UTC") if provenance.get("started") else "",
+        f"seed {provenance['seed']}" if provenance.get("seed") is not None else "",
+        f"space {record.genotype['space']}" if record.genotype.get("space") else "",
+        f"commit {str(git['sha'])[:10]}{_dirty(git)}" if git.get("sha") else "",
+    ]
+    return " · ".join(escape(part) for part in parts if part)
+
+
+def _dirty(git: Mapping[str, Any]) -> str:
+    return " (with local changes)" if git.get("dirty") else ""
+
+
+def _tiles(record: RunRecord) -> list[str]:
+    found, reference = mapping(record.metrics, "found"), mapping(record.metrics, "reference")
+    tiles = []
+    name = record.primary_metric or ""
+    for split in ("val", "test"):
+        value, other = number(mapping(found, split).get(name)), number(mapping(reference, split).get(name))
+        if name and value is not None:
+            note = f"reference {score(other)} ({difference(value, other)})" if other is not None else ""
+            tiles.append(_tile(f"{name}, {split}", score(value), note))
+    for key, label in _COSTS.items():
+        value, other = number(mapping(found, "costs").get(key)), number(mapping(reference, "costs").get(key))
+        if value is not None and key != "params_train":
+            note = f"reference {quantity(other)} ({ratio(value, other)})" if other else ""
+            tiles.append(_tile(label, quantity(value), note))
+    return tiles
+
+
+def _tile(name: str, value: str, note: str) -> str:
+    return (
+        f'<div class="tile"><div class="name">{escape(name)}</div><div class="value">{value}</div>'
+        f'<div class="note">{note}</div></div>'
+    )
+
+
+# Results
+
+
+def _results(record: RunRecord) -> str:
+    found, reference = mapping(record.metrics, "found"), mapping(record.metrics, "reference")
+    if not found and not reference:
+        return ""
+    scores, per_class = _split_scores(found, reference)
+    parts = ["<h2>Result</h2>"]
+    if scores:
+        parts.append(_score_table(scores, found, reference, record.primary_metric))
+        seeds = "One run of each: a difference below the spread between seeds means nothing. " if reference else ""
+        parts.append(
+            f'<p class="soft">{seeds}Selections were made on val; test was read once. '
+            "A bad sign: a score on test far below the one on val.</p>"
+        )
+    for group, names in per_class.items():
+        parts += [f"<h3>Per class: {escape(group)}</h3>", _score_table(names, found, reference, None)]
+    costs = list(dict.fromkeys([*dict(numbers(mapping(found, "costs"))), *dict(numbers(mapping(reference, "costs")))]))
+    if costs:
+        parts += ["<h3>Cost</h3>", _cost_table(costs, mapping(found, "costs"), mapping(reference, "costs"))]
+    discretized = dict(numbers(mapping(record.metrics, "search", "discretized_val")))
+    if discretized:
+        listed = ", ".join(f"<code>{escape(name)}</code> {score(value)}" for name, value in discretized.items())
+        parts.append(f'<p class="soft">Before retraining, with the weights of the supernet (val): {listed}.</p>')
+    return "\n".join(parts)
+
+
+def _split_scores(
+    found: Mapping[str, Any], reference: Mapping[str, Any]
+) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Metrics of the whole split, and by group those of its classes: full name to the name shown."""
+    scores: dict[str, str] = {}
+    per_class: dict[str, dict[str, str]] = {}
+    for network in (found, reference):
+        for split in ("val", "test"):
+            for name, _ in numbers(mapping(network, split)):
+                group, slash, label = name.partition("/")
+                if slash:
+                    per_class.setdefault(group, {})[name] = label
+                else:
+                    scores[name] = name
+    return scores, per_class
+
+
+def _score_table(
+    names: Mapping[str, str], found: Mapping[str, Any], reference: Mapping[str, Any], primary: str | None
+) -> str:
+    splits = [s for s in ("val", "test") if mapping(found, s) or mapping(reference, s)]
+    values = {
+        (who, split): dict(numbers(mapping(network, split)))
+        for who, network in (("found", found), ("reference", reference))
+        for split in splits
+    }
+    if reference:
+        groups = "".join(f'<th colspan="3">{split}</th>' for split in splits)
+        heads = '<th class="found">found</th><th class="reference">reference</th><th>difference</th>' * len(splits)
+        header = f'<tr class="group"><th></th>{groups}</tr><tr><th>metric</th>{heads}</tr>'
+    else:
+        header = f"<tr><th>metric</th>{''.join(f'<th>{split}</th>' for split in splits)}</tr>"
+    rows = []
+    for name, label in names.items():
+        cells = []
+        for split in splits:
+            ours, theirs = values["found", split].get(name), values["reference", split].get(name)
+            cells.append(f"<td>{score(ours)}</td>")
+            if reference:
+                cells.append(f"<td>{score(theirs)}</td><td>{signed(ours, theirs)}</td>")
+        shown = f"<code>{escape(label)}</code>" if label == name else escape(label)
+        kind = ' class="primary"' if name == primary else ""
+        rows.append(f"<tr{kind}><td>{shown}</td>{''.join(cells)}</tr>")
+    return _table(header, rows)
+
+
+def _cost_table(names: Sequence[str], found: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
+    ours, theirs = dict(numbers(found)), dict(numbers(reference))
+    header = '<tr><th></th><th class="found">found</th>'
+    header += '<th class="reference">reference</th><th>found / reference</th></tr>' if reference else "</tr>"
+    rows = []
+    for name in sorted(names, key=lambda n: (list(_COSTS).index(n) if n in _COSTS else len(_COSTS), n)):
+        other = f"<td>{quantity(theirs.get(name))}</td><td>{ratio(ours.get(name), theirs.get(name))}</td>"
+        label = escape(_COSTS.get(name, name))
+        rows.append(f"<tr><td>{label}</td><td>{quantity(ours.get(name))}</td>{other if reference else ''}</tr>")
+    return _table(header, rows)
+
+
+# Search
+
+
+def _verdict(record: RunRecord) -> str:
+    findings = judge(record)
+    if not findings:
+        return ""
+    overall = summary(findings)
+    items = "".join(
+        f'<li class="{f.level}"><strong>{escape(f.title)}</strong><p>{escape(f.text)}</p></li>' for f in findings
+    )
+    return (
+        "<h2>Can you trust this search?</h2>\n"
+        f'<p class="banner {overall.level}"><strong>{escape(overall.title)}.</strong> '
+        f"{escape(overall.text)}</p>\n"
+        f'<ul class="findings">{items}</ul>'
+    )
+
+
+def _architecture(record: RunRecord) -> str:
+    choices = record.choices
+    if not choices:
+        return ""
+    final = record.final_probabilities
+    provisional = "" if mapping(record.genotype, "choices") else " so far"
+    reference = mapping(record.metrics, "reference", "genotype", "choices") or mapping(
+        record.metrics, "reference", "genotype"
+    )
+    header = '<tr><th>choice</th><th class="text">option</th>'
+    header += '<th class="text">reference</th>' if reference else ""
+    header += '<th class="text">probability</th><th class="text">runner-up</th><th>lead</th></tr>'
+    rows = []
+    for name, option in choices.items():
+        options = final.get(name, {})
+        others = {other: p for other, p in options.items() if other != option}
+        runner_up = max(others, key=others.__getitem__, default=None)
+        second = f"{runner_up} {others[runner_up]:.2f}" if runner_up is not None else ""
+        cells = [
+            f"<td><code>{escape(name)}</code></td>",
+            f'<td class="text"><strong>{escape(option)}</strong></td>',
+            f'<td class="text soft">{escape(str(reference.get(name, "")))}</td>' if reference else "",
+            f'<td class="text">{_bar(options.get(option))}</td>',
+            f'<td class="text">{escape(second) or MISSING}</td>',
+            f"<td>{f'{lead(options):.2f}' if len(options) > 1 else MISSING}</td>",
+        ]
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    same = sum(str(reference.get(name)) == option for name, option in choices.items())
+    notes = [f"{len(choices)} choices" + (f", {same} of them as in the reference network." if reference else ".")]
+    notes.append("A bad sign: small leads, where the runner-up would be as good a guess.")
+    table = _table(header, rows)
+    if len(rows) > _LONG_TABLE:
+        table = f"<details><summary>All {len(rows)} choices</summary>{table}</details>"
+    return "\n".join([f"<h2>The architecture found{provisional}</h2>", f'<p class="soft">{" ".join(notes)}</p>', table])
+
+
+def _bar(probability: float | None) -> str:
+    if probability is None:
+        return MISSING
+    width = 100 * min(max(probability, 0.0), 1.0)
+    return f'<span class="bar"><i style="width:{width:.1f}%"></i></span> {probability:.2f}'
+
+
+# Figures
+
+
+def _figures(title: str, figures: Sequence[Figure]) -> str:
+    if not figures:
+        return ""
+    return "\n".join([f"<h2>{escape(title)}</h2>", *map(_figure, figures)])
+
+
+def _figure(figure: Figure) -> str:
+    keys = "".join(
+        f'<span><i style="background:{escape(colour)}"></i>{escape(label)}</span>' for label, colour in figure.legend
+    )
+    legend = f'<div class="legend">{keys}</div>' if keys else ""
+    kind = ' class="photo"' if figure.png is not None else ""
+    return (
+        f"<figure><h3>{escape(figure.title)}</h3>{legend}"
+        f'<img{kind} alt="{escape(figure.title)}" src="{figure.data_uri}">'
+        f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
+    )
+
+
+# Cost of the run, and how to repeat it
+
+
+def _stages(record: RunRecord) -> str:
+    stages = mapping(record.metrics, "stages")
+    rows, total = [], 0.0
+    for name in stages:
+        seconds = number(mapping(stages, name).get("seconds"))
+        memory = number(mapping(stages, name).get("peak_memory_mb"))
+        total += seconds or 0.0
+        rows.append(
+            f"<tr><td>{escape(str(name))}</td><td>{duration(seconds)}</td>"
+            f"<td>{f'{memory:,.0f} MB' if memory is not None else MISSING}</td></tr>"
+        )
+    if not rows:
+        return ""
+    rows.append(f'<tr class="primary"><td>total</td><td>{duration(total)}</td><td></td></tr>')
+    return "<h2>Time and memory</h2>\n" + _table("<tr><th>stage</th><th>time</th><th>peak memory</th></tr>", rows)
+
+
+def _reproduce(record: RunRecord) -> str:
+    parts = ["<h2>Reproduce</h2>"]
+    command = record.provenance.get("command")
+    if command:
+        shown = _SECRET_ARGUMENT.sub(r"\1(hidden)", str(command))
+        parts.append(f'<pre class="command">{escape(shown)}</pre>')
+    facts = _facts(record.provenance)
+    if facts:
+        items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts)
+        parts.append(f'<dl class="facts">{items}</dl>')
+    if record.config:
+        config = escape(_SECRET.sub(r"\1(hidden)", record.config))
+        parts.append(f"<details><summary>Resolved configuration</summary><pre>{config}</pre></details>")
+    if record.files:
+        items = ", ".join(
+            f'<a href="{quote(name)}">{escape(name)}</a> ({file_size(size)})' for name, size in record.files
+        )
+        parts.append(f'<p class="soft">Files beside this report: {items}.</p>')
+    return "\n".join(parts) if len(parts) > 1 else ""
+
+
+def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
+    cpu, git = mapping(provenance, "cpu"), mapping(provenance, "git")
+    packages = mapping(provenance, "packages")
+    gpus = provenance.get("gpus")
+    facts = [
+        ("Commit", f"{git.get('sha')}{_dirty(git)}" if git else ""),
+        ("Python", str(provenance.get("python") or "")),
+        ("Packages", ", ".join(f"{name} {version}" for name, version in packages.items())),
+        ("Processor", f"{cpu.get('model', '')}, {cpu.get('count', '?')} cores" if cpu else ""),
+        ("GPU", ", ".join(map(str, gpus)) if isinstance(gpus, list) else ""),
+        ("System", str(provenance.get("platform") or "")),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _table(header: str, rows: Sequence[str]) -> str:
+    return f'<div class="scroll"><table><thead>{header}</thead><tbody>{"".join(rows)}</tbody></table></div>'

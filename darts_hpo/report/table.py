@@ -1,0 +1,62 @@
+"""The closing table of a run, for a terminal or a log."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+HEADLINE_METRICS = 2
+"""Metrics shown beside the primary one's family; all of them are in ``metrics.json`` and the report."""
+
+_COSTS = (
+    ("params_train", "params (training form)"),
+    ("params_deployed", "params (deployed)"),
+    ("gflops", "GFLOPs (deployed)"),
+    ("latency_ms", "latency, ms (deployed)"),
+)
+
+
+def results_table(metrics: Mapping[str, Any], width: int = 100) -> str:
+    """Found and reference network side by side, as text.
+
+    Args:
+        metrics: content of ``metrics.json``.
+        width: columns of the output.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    networks = [name for name in ("found", "reference") if metrics.get(name)]
+    table = Table(title="Result", title_justify="left")
+    table.add_column("")
+    for name in networks:
+        table.add_column(name, justify="right")
+    for split in ("val", "test"):
+        for metric in _headline(metrics, networks):
+            values = [metrics[name][split].get(metric) for name in networks]
+            table.add_row(f"{split} {metric}", *(_score(value) for value in values))
+    for key, label in _COSTS:
+        values = [metrics[name]["costs"].get(key) for name in networks]
+        if any(value is not None for value in values):
+            table.add_row(label, *(_quantity(value) for value in values))
+    text = io.StringIO()
+    Console(file=text, width=width).print(table)
+    return text.getvalue().rstrip()
+
+
+def _headline(metrics: Mapping[str, Any], networks: list[str]) -> list[str]:
+    """The primary metric and, of the others without a class name, the first ones."""
+    primary = metrics["primary_metric"]
+    others = [name for name in metrics[networks[0]]["test"] if "/" not in name and name != primary]
+    return [primary, *others[: HEADLINE_METRICS - 1]]
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _quantity(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 10_000 else f"{value:.3f}"
