@@ -1,0 +1,191 @@
+"""Lightning callbacks: the record of every epoch, checkpoints that survive a kill, and the wish to stop."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, Checkpoint
+
+from darts_hpo.runs.directory import RunDirectory
+from darts_hpo.runs.files import atomic_file
+from darts_hpo.runs.tables import EpochLog, EpochTable
+from darts_hpo.training.retrain import RetrainModule
+from darts_hpo.training.search import SearchModule
+
+
+class RngState(Callback):
+    """Keeps every global random generator in the checkpoint.
+
+    Lightning does not, and a resumed run would not be bit-equal.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of python's, NumPy's and torch's generators, as plain containers."""
+        version, internal, gauss = random.getstate()
+        name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - the global one, which libraries use
+        return {
+            "python": [version, list(internal), gauss],
+            "numpy": [name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), position, has_gauss, cached],
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore them."""
+        version, internal, gauss = state_dict["python"]
+        random.setstate((version, tuple(internal), gauss))
+        name, keys, position, has_gauss, cached = state_dict["numpy"]
+        np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+        torch.set_rng_state(state_dict["torch"].cpu())
+        if state_dict["cuda"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all([state.cpu() for state in state_dict["cuda"]])
+
+
+class LastCheckpoint(Checkpoint):
+    """Writes ``last.ckpt`` at the end of every epoch, atomically: a kill leaves the old file or the new one.
+
+    Runs after the recorders, so that what a resumed run repeats is cut from the records first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save everything needed to continue bit-equally."""
+        with atomic_file(self.path) as partial:
+            trainer.save_checkpoint(partial, weights_only=False)
+
+
+class SearchRecorder(Checkpoint):
+    """Writes one line of ``alphas.jsonl`` and one row of ``metrics.csv`` per epoch of a search.
+
+    Args:
+        directory: the run directory.
+        budget: epochs after which this invocation ends; schedules span the full number regardless.
+        primary_metric: reported as the intermediate objective where the discretized network is scored.
+        on_epoch: told every row, for progress displays.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        budget: int,
+        primary_metric: str,
+        on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
+    ) -> None:
+        self.directory, self.budget, self.primary_metric, self.on_epoch = (
+            directory,
+            budget,
+            primary_metric,
+            on_epoch,
+        )
+        self.table = EpochTable(directory.search / "metrics.csv")
+        self.alphas = EpochLog(directory.search / "alphas.jsonl")
+        self._started = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Cut what a killed run wrote after its last checkpoint."""
+        for record in (self.table, self.alphas, self.directory.progress):
+            record.truncate_from(trainer.current_epoch)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the epoch's clock."""
+        self._started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record the epoch; end the search here where the budget or a STOP file says so."""
+        assert isinstance(pl_module, SearchModule)
+        epoch, config = trainer.current_epoch, pl_module.config
+        architecture = pl_module.architecture_row()
+        row: dict[str, Any] = {"epoch": epoch, **pl_module.epoch_row()}
+        due = config.validate_every and (epoch + 1) % config.validate_every == 0
+        score = None
+        if due and epoch + 1 < config.epochs:  # the last epoch is scored by the pipeline, after selection
+            values = pl_module.discretized_score()
+            row |= {f"val/{name}": value for name, value in values.items()}
+            score = values[self.primary_metric]
+            self.directory.progress.append({"stage": "search", "epoch": epoch, self.primary_metric: score})
+        row["seconds"] = time.perf_counter() - self._started
+        self.table.append(row)
+        self.alphas.append({"epoch": epoch, **architecture, "score": score})
+        _log_scalars(trainer, "search", row)
+        self.on_epoch(row | {"best": architecture["best"], "flips": architecture["flips"]})
+        if epoch + 1 >= self.budget or self.directory.stop_requested():
+            trainer.should_stop = True
+
+
+class RetrainRecorder(Checkpoint):
+    """Writes one row of ``metrics.csv`` per epoch of a retraining, and the best network to ``best.ckpt``.
+
+    Args:
+        directory: the run directory.
+        folder: where this network's files go, ``retrain`` or ``reference``.
+        budget: epochs after which this invocation ends.
+        primary_metric: the best network maximizes it on the val split; the first of equals is kept.
+        on_epoch: told every row.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        folder: Path,
+        budget: int,
+        primary_metric: str,
+        on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
+    ) -> None:
+        self.directory, self.folder, self.budget = directory, folder, budget
+        self.primary_metric, self.on_epoch = primary_metric, on_epoch
+        self.table = EpochTable(folder / "metrics.csv")
+        self.best_score: float | None = None
+        self.best_epoch: int | None = None
+        self._started = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score so far."""
+        return {"best_score": self.best_score, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from it."""
+        self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Cut what a killed run wrote after its last checkpoint."""
+        self.table.truncate_from(trainer.current_epoch)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the epoch's clock."""
+        self._started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record the epoch and keep the network if it is the best."""
+        assert isinstance(pl_module, RetrainModule)
+        epoch, config = trainer.current_epoch, pl_module.config
+        row: dict[str, Any] = {"epoch": epoch, **pl_module.epoch_row()}
+        if (epoch + 1) % config.validate_every == 0 or epoch + 1 == config.epochs:
+            values = pl_module.score()
+            row |= {f"val/{name}": value for name, value in values.items()}
+            score = values[self.primary_metric]
+            if self.best_score is None or score > self.best_score:
+                self.best_score, self.best_epoch = score, epoch
+                with atomic_file(self.folder / "best.ckpt") as partial:
+                    state = pl_module.evaluated_network.state_dict()
+                    torch.save({"epoch": epoch, "score": score, "network": dict(state)}, partial)
+        row["seconds"] = time.perf_counter() - self._started
+        self.table.append(row)
+        _log_scalars(trainer, self.folder.name, row)
+        self.on_epoch(row)
+        if epoch + 1 >= self.budget or self.directory.stop_requested():
+            trainer.should_stop = True
+
+
+def _log_scalars(trainer: pl.Trainer, stage: str, row: dict[str, Any]) -> None:
+    scalars = {f"{stage}/{name}": value for name, value in row.items() if isinstance(value, (int, float))}
+    for logger in trainer.loggers:
+        logger.log_metrics(scalars, step=row["epoch"])

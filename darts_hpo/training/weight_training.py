@@ -1,0 +1,79 @@
+"""What search and retraining share: the weights' optimizer, its schedule, and the means of an epoch's losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from darts_hpo.config import OptimizerConfig, ScheduleConfig
+from darts_hpo.training.optimizers import apply_schedule, build_optimizer
+from darts_hpo.training.schedules import Schedule, ScheduleValues
+from darts_hpo.training.task import Task
+
+
+def weight_optimizer(task: Task, network: nn.Module, config: OptimizerConfig) -> Optimizer:
+    """The configured optimizer over a network's parameter groups."""
+    return build_optimizer(
+        task.parameter_groups(network),
+        name=config.name,
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
+
+
+class WeightSchedule:
+    """Sets an optimizer's learning rates and momentum before every step, by our own count of steps.
+
+    Lightning's ``global_step`` counts the steps of every optimizer together, so it cannot drive a schedule.
+
+    Args:
+        optimizer: configured values, reached exactly after warm-up.
+        schedule: warm-up and decay.
+        steps_per_epoch: weight steps in an epoch.
+        epochs: of the full training, also where a budget ends it earlier.
+    """
+
+    def __init__(
+        self, optimizer: OptimizerConfig, schedule: ScheduleConfig, steps_per_epoch: int, epochs: int
+    ) -> None:
+        self._schedule = Schedule(
+            lr=optimizer.lr,
+            momentum=optimizer.momentum,
+            decay=schedule.decay,
+            final_factor=schedule.final_factor,
+            warmup_epochs=schedule.warmup_epochs,
+            warmup_min_steps=schedule.warmup_min_steps,
+            warmup_bias_lr=schedule.warmup_bias_lr,
+            warmup_momentum=schedule.warmup_momentum,
+        )
+        self.steps_per_epoch, self.epochs = steps_per_epoch, epochs
+
+    def apply(self, optimizer: Optimizer, epoch: int, step_in_epoch: int) -> ScheduleValues:
+        """Set the values of one step and return them."""
+        step = epoch * self.steps_per_epoch + step_in_epoch
+        values = self._schedule.at(step, self.steps_per_epoch, self.epochs)
+        apply_schedule(optimizer, values)
+        return values
+
+
+class EpochMeans:
+    """Means of named numbers over an epoch."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, values: dict[str, float]) -> None:
+        """Take in the numbers of one step."""
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def pop(self) -> dict[str, Any]:
+        """The means so far, and start anew."""
+        means = {name: total / self._counts[name] for name, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        return means
