@@ -1,0 +1,1 @@
+"""A small searchable classifier of handwritten digits: real data, seconds to search."""
