@@ -1,0 +1,1 @@
+"""Object detection: data, augmentation, label assignment, losses, metrics and drawing."""

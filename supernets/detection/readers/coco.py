@@ -1,0 +1,186 @@
+"""COCO form: a json of images, annotations and categories per split, and folders of images.
+
+Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014. Boxes are x, y, width, height in pixels,
+0-based; category ids may have gaps and are mapped to 0..C-1 in the order of their ids.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from darts_hpo.errors import DataError
+from supernets.detection.readers.builder import DataBuilder, check_declared, child_folder, split_of
+from supernets.detection.records import DetectionData, ImageRecord, check_class_names
+
+LOOKS_FOR = "instances json files in annotations/ or beside the images (_annotations.coco.json)"
+
+_KEYS = ("images", "annotations", "categories")
+
+
+@dataclass(frozen=True)
+class _Instances:
+    """One json and what it says of its categories."""
+
+    file: Path
+    content: dict[str, Any]
+    names: list[str]
+    index: dict[int, int]
+
+
+def detects(folder: Path) -> bool:
+    """Whether there are jsons with images, annotations and categories where COCO or Roboflow put them."""
+    return bool(_json_files(folder))
+
+
+def read(folder: Path, builder: DataBuilder, class_names: Sequence[str] | None) -> DetectionData:
+    """Read the data set.
+
+    Args:
+        folder: holds the jsons, or is a json.
+        builder: makes the records.
+        class_names: if given, must equal the declared categories in the order of their ids.
+
+    Raises:
+        DataError: a json is malformed, its ids do not match, or an image is missing.
+    """
+    files = _by_split(_json_files(folder), folder)
+    base = folder if folder.is_dir() else folder.parent
+    names: list[str] | None = None
+    splits: dict[str, list[ImageRecord | None]] = {}
+    for split, file in files.items():
+        instances = _load(builder.inside(file, str(folder)))
+        if names is not None and instances.names != names:
+            raise DataError(f"The categories of {file} differ from those of the other split; make them equal.")
+        names = instances.names
+        splits[split] = _records(instances, split, base, builder)
+    check_declared(class_names, names or [], str(folder))
+    return builder.data(names or [], splits)
+
+
+def _json_files(folder: Path) -> list[Path]:
+    """Candidate jsons; COCO's files of other tasks (captions, keypoints) give way to ``instances_*``."""
+    if folder.is_file():
+        candidates = [folder] if folder.suffix == ".json" else []
+    else:
+        places = [folder, child_folder(folder, "annotations")]
+        places += [child for child in sorted(folder.iterdir()) if child.is_dir() and split_of(child.name)]
+        candidates = [file for place in places if place for file in sorted(place.glob("*.json"))]
+    found = [file for file in candidates if _mentions_keys(file)]
+    return [file for file in found if file.name.startswith("instances")] or found
+
+
+def _mentions_keys(file: Path) -> bool:
+    content = file.read_bytes()
+    return content.lstrip()[:1] == b"{" and all(f'"{key}"'.encode() in content for key in _KEYS)
+
+
+def _by_split(files: list[Path], folder: Path) -> dict[str, Path]:
+    if len(files) == 1:
+        return {split_of(files[0].stem) or split_of(files[0].parent.name) or "train": files[0]}
+    splits: dict[str, Path] = {}
+    for file in files:
+        split = split_of(file.stem) or split_of(file.parent.name)
+        if split is None or split in splits:
+            listed = ", ".join(f.name for f in files)
+            raise DataError(
+                f"Cannot tell the splits of {listed} in {folder} apart; name one file each with train, val or test."
+            )
+        splits[split] = file
+    return {split: splits[split] for split in ("train", "val", "test") if split in splits}
+
+
+def _load(file: Path) -> _Instances:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} is not valid JSON ({error}); correct it.") from error
+    for key in _KEYS:
+        if not isinstance(content.get(key), list):
+            raise DataError(f"{file} has no list {key!r}; it must have {', '.join(_KEYS)}.")
+    try:
+        categories = sorted((int(c["id"]), str(c["name"])) for c in content["categories"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{file}: every category needs an integer 'id' and a 'name'; correct the list.") from error
+    ids, names = [i for i, _ in categories], [name for _, name in categories]
+    if len(set(ids)) != len(ids):
+        raise DataError(f"{file}: category ids {ids} are not unique; number them apart.")
+    check_class_names(names, str(file))
+    return _Instances(file, content, names, {identity: position for position, identity in enumerate(ids)})
+
+
+def _records(instances: _Instances, split: str, base: Path, builder: DataBuilder) -> list[ImageRecord | None]:
+    file = instances.file
+    images: dict[Any, str] = {}
+    for image in instances.content["images"]:
+        try:
+            identity, name = image["id"], str(image["file_name"])
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{file}: every image needs 'id' and 'file_name'; correct the list.") from error
+        if identity in images:
+            raise DataError(f"{file}: image id {identity} is used twice; number the images apart.")
+        images[identity] = name
+    boxes: dict[Any, list[list[float]]] = {identity: [] for identity in images}
+    labels: dict[Any, list[int]] = {identity: [] for identity in images}
+    for annotation in instances.content["annotations"]:
+        _add(annotation, instances, boxes, labels, builder)
+    folder = _image_folder(instances, next(iter(images.values()), None), split, base, builder)
+    records = []
+    for identity, name in images.items():
+        path = builder.inside(folder / name, str(file))
+        if not path.is_file():
+            raise DataError(f"{file} names image {name}, which is not in {folder}; add it or remove the entry.")
+        size = builder.size(path)
+        if size is None:
+            continue
+        records.append(builder.record(path, size, boxes[identity], labels[identity], f"{file}, image {name}"))
+    return records
+
+
+def _add(
+    annotation: dict[str, Any],
+    instances: _Instances,
+    boxes: dict[Any, list[list[float]]],
+    labels: dict[Any, list[int]],
+    builder: DataBuilder,
+) -> None:
+    """Append one annotation to the boxes and labels of its image."""
+    where = f"{instances.file}: annotation {annotation.get('id', '(without id)')}"
+    if annotation.get("iscrowd"):
+        builder.report.add("crowd regions dropped", str(instances.file))
+        return
+    image, category = annotation.get("image_id"), annotation.get("category_id")
+    if image not in boxes:
+        raise DataError(f"{where} belongs to image id {image}, which is not in 'images'; add it or remove it.")
+    if category not in instances.index:
+        valid = ", ".join(map(str, sorted(instances.index)))
+        raise DataError(f"{where} has category_id {category}, which is out of range; valid are {valid}.")
+    values = annotation.get("bbox")
+    numbers = isinstance(values, list) and len(values) == 4 and all(isinstance(v, int | float) for v in values)
+    if not isinstance(values, list) or not numbers or not all(map(math.isfinite, values)):
+        raise DataError(f"{where} has bbox {values}; expected four numbers: x, y, width, height in pixels.")
+    x, y, w, h = values
+    boxes[image].append([x, y, x + w, y + h])
+    labels[image].append(instances.index[category])
+
+
+def _image_folder(instances: _Instances, first: str | None, split: str, base: Path, builder: DataBuilder) -> Path:
+    """The folder the images lie in: the first of the usual places that holds the first image."""
+    file = instances.file
+    # instances_train2017.json goes with train2017/.
+    named = file.stem.removeprefix("instances_")
+    places = [file.parent]
+    for top in (base, base / "images", file.parent.parent, file.parent.parent / "images"):
+        places += [top / named, top / split, *([top / "valid"] if split == "val" else []), top]
+    if first is None:
+        return base
+    for place in dict.fromkeys(places):
+        if (place / first).is_file() and (place / first).resolve().is_relative_to(builder.root):
+            return place
+    builder.inside(base / first, str(file))
+    tried = ", ".join(str(place) for place in dict.fromkeys(places) if place.is_dir())
+    raise DataError(f"{file} names image {first}, found in none of {tried}; add the image folder beside the json.")

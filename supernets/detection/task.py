@@ -1,0 +1,202 @@
+"""Object detection as a task of the engine: splits, batches, loss and mean average precision."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from darts_hpo.errors import ConfigError
+from darts_hpo.report import Figure
+from darts_hpo.training.task import EpochSampler, Metric, Split, Task
+from supernets.detection.augment import PAD_VALUE, Augmentation
+from supernets.detection.dataset import (
+    DetectionDataset,
+    DetectionSample,
+    ImageCache,
+    check_image_size,
+    collate,
+)
+from supernets.detection.figures import detection_examples
+from supernets.detection.loss import DetectionLoss
+from supernets.detection.metrics import DetectionMetric
+from supernets.detection.predictions import DetectionBatch, DetectorOutput
+from supernets.detection.records import DetectionData
+from supernets.detection.splits import DetectionSplits, prepare_splits
+
+log = logging.getLogger(__name__)
+
+
+class DetectionTask(Task):
+    """Finds objects of named classes in images.
+
+    Args:
+        data: what a reader or the scene composer gave.
+        image_size: side of the square network input in pixels, a multiple of 32.
+        augmentation: of training images.
+        box_gain: weight of the box loss (complete IoU).
+        cls_gain: weight of the class loss.
+        dfl_gain: weight of the distribution focal loss.
+        auxiliary_weight: weight of an auxiliary head's loss beside the main one's.
+        arch_fraction: share of the training images that drive the logits, where the data set offers no such split.
+        evaluation_batch_size: images in a batch when nothing is trained.
+        workers: processes that load images; 0 loads in the training process.
+        confidence: predictions below are not evaluated.
+        iou: overlap above which of two boxes of one class the less certain is dropped.
+        max_detections: per image.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    primary_metric = "map"
+
+    def __init__(
+        self,
+        data: DetectionData,
+        image_size: int,
+        augmentation: Augmentation,
+        *,
+        box_gain: float = 7.5,
+        cls_gain: float = 0.5,
+        dfl_gain: float = 1.5,
+        auxiliary_weight: float = 0.25,
+        arch_fraction: float = 0.3,
+        evaluation_batch_size: int = 16,
+        workers: int = 0,
+        confidence: float = 0.001,
+        iou: float = 0.7,
+        max_detections: int = 300,
+    ) -> None:
+        check_image_size(image_size)
+        if workers < 0:
+            raise ConfigError(f"task.workers={workers}: expected 0 or more.")
+        self.data, self.image_size, self.augmentation = data, image_size, augmentation
+        self.criterion = DetectionLoss(
+            data.num_classes,
+            box_gain=box_gain,
+            cls_gain=cls_gain,
+            dfl_gain=dfl_gain,
+            auxiliary_weight=auxiliary_weight,
+        )
+        self.arch_fraction, self.evaluation_batch_size, self.workers = (
+            arch_fraction,
+            evaluation_batch_size,
+            workers,
+        )
+        self._metric_arguments = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
+        self._cache = ImageCache(image_size)
+        self._seed = 0
+        self._splits: DetectionSplits | None = None
+
+    # -- data ---------------------------------------------------------------------------------------------------
+
+    def prepare(self, run_dir: Path, seed: int) -> None:
+        """Make the splits, or read those of an earlier start of the run, and decode every image once.
+
+        Raises:
+            DataError: there are too few images, or one is damaged.
+        """
+        self._seed = seed
+        self.data.log_summary()
+        self._splits = prepare_splits(self.data, run_dir, seed, arch_fraction=self.arch_fraction)
+        splits: tuple[Split, ...] = ("train", "arch", "val", "test")
+        for split in splits:
+            self._cache.fill(self.splits.records(self.data, split))
+
+    @property
+    def splits(self) -> DetectionSplits:
+        """Which image belongs to which split; known after :meth:`prepare`."""
+        if self._splits is None:
+            raise ConfigError("DetectionTask.prepare() must be called before its data are used.")
+        return self._splits
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Three colours, square."""
+        return (3, self.image_size, self.image_size)
+
+    def network_arguments(self) -> Mapping[str, Any]:
+        """Number of classes, and the input's shape."""
+        return {"num_classes": self.data.num_classes, "input_shape": self.input_shape}
+
+    def dataset(self, split: Split, *, training: bool, epochs: int = 1) -> DetectionDataset:
+        """The images of a split as network inputs."""
+        return DetectionDataset(
+            self.splits.records(self.data, split),
+            self.image_size,
+            self.augmentation if training else None,
+            seed=self._seed,
+            epochs=epochs,
+            cache=self._cache,
+        )
+
+    def loader(
+        self, split: Split, *, training: bool, batch_size: int | None = None, epochs: int = 1
+    ) -> DataLoader[DetectionSample]:
+        """Batches of :class:`~supernets.detection.predictions.DetectionBatch`.
+
+        In training a last batch of less than half the size is dropped: its batch statistics would be poor.
+        """
+        dataset = self.dataset(split, training=training, epochs=epochs)
+        size = self.evaluation_batch_size if batch_size is None else batch_size
+        return DataLoader(
+            dataset,
+            batch_size=size,
+            sampler=EpochSampler(len(dataset), self._seed) if training else None,
+            drop_last=training and len(dataset) % size < size / 2,
+            collate_fn=collate,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            # Of its own: making an iterator would otherwise draw from the global generator.
+            generator=torch.Generator().manual_seed(self._seed),
+        )
+
+    def inputs(self, batch: DetectionBatch) -> Tensor:
+        """The images."""
+        return batch.images
+
+    # -- loss and metrics ---------------------------------------------------------------------------------------
+
+    def loss(
+        self,
+        network: nn.Module,
+        outputs: DetectorOutput,
+        batch: DetectionBatch,
+        memo: dict[str, Any] | None = None,
+    ) -> dict[str, Tensor]:
+        """Class, box and distribution losses, of the auxiliary head too; the memo keeps the label assignment."""
+        del network
+        return self.criterion(outputs, batch, memo)
+
+    def metric(self) -> Metric:
+        """Mean average precision, overall and per class."""
+        return DetectionMetric(self.data.class_names, **self._metric_arguments)  # type: ignore[arg-type]
+
+    # -- deployment ---------------------------------------------------------------------------------------------
+
+    def figures(self, network: nn.Module) -> Sequence[Figure]:
+        """Truth and detections on images of the val split."""
+        return [detection_examples(network, self.dataset("val", training=False), self.data.class_names)]
+
+    def deployment(self) -> Mapping[str, Any]:
+        """Labels, and how an image becomes the network's input."""
+        return {
+            "task": "detection",
+            "labels": list(self.data.class_names),
+            "preprocessing": {
+                "layout": "NCHW",
+                "channels": "RGB",
+                "size": [self.image_size, self.image_size],
+                "range": [0.0, 1.0],
+                "resize": "letterbox",
+                "pad_value": PAD_VALUE,
+                "output": "B x (4 + classes) x anchors: centre x, y, width, height in pixels of the input, scores",
+            },
+        }
