@@ -1,0 +1,113 @@
+"""The command line: composes the configuration with Hydra and runs the pipeline."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from darts_hpo.config import register_resolvers, typed_config
+from darts_hpo.errors import DartsHPOError, RunStopped, nearest_names
+
+log = logging.getLogger(__name__)
+
+EXIT_STOPPED = 3
+"""Exit status of a run that was asked to stop; the same command continues it."""
+
+
+def config_dir() -> Path:
+    """The configuration of this checkout, or the one that the installed wheel carries."""
+    package = Path(__file__).resolve().parent
+    for candidate in (package.parent / "conf", package / "conf"):
+        if (candidate / "train.yaml").is_file():
+            return candidate
+    raise DartsHPOError("The configuration folder conf/ is missing; reinstall darts-hpo.")
+
+
+def normalised(arguments: Sequence[str]) -> list[str]:
+    """Spare people Hydra's ``+``: ``experiment=x`` appends a group, ``search.fixed.<choice>=option`` adds a key."""
+    plus = [re.sub(r"^(experiment|debug)=", r"+\1=", argument) for argument in arguments]
+    return [re.sub(r"^search\.fixed\.", "++search.fixed.", argument) for argument in plus]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with 0 when the run completed, 1 on an error, 3 when it was asked to stop."""
+    given = normalised(sys.argv[1:] if arguments is None else arguments)
+    register_resolvers()
+    sys.argv = [sys.argv[0], *given]
+    wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands us exceptions instead of printing them its own way
+    try:
+        directory = config_dir()
+        if not any(argument.startswith("-") for argument in given):
+            _check_composition(directory, given)
+        hydra.main(version_base="1.3", config_path=str(directory), config_name="train")(_task)()
+    except RunStopped as stop:
+        print(f"stopped: {stop}", file=sys.stderr)  # noqa: T201 - the command line's own voice
+        sys.exit(EXIT_STOPPED)
+    except (DartsHPOError, HydraException, OmegaConfBaseException) as error:
+        if wants_traceback:
+            raise
+        print(f"error: {_one_line(error, directory)}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+
+
+def _task(cfg: DictConfig) -> float | None:
+    """One run. Returns the val score, which sweepers maximize."""
+    from darts_hpo.pipeline import run_pipeline
+
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    return run_pipeline(typed_config(cfg, run_dir=HydraConfig.get().runtime.output_dir))
+
+
+def _check_composition(directory: Path, overrides: Sequence[str]) -> None:
+    """Compose once before Hydra makes any directory, so that a typing error leaves nothing behind."""
+    with initialize_config_dir(config_dir=str(directory), version_base="1.3"):
+        typed_config(compose("train", overrides=list(overrides)))
+    GlobalHydra.instance().clear()
+
+
+def _one_line(error: Exception, directory: Path) -> str:
+    """What was wrong, the nearest valid names and what to type."""
+    text = str(error)
+    if isinstance(error, MissingConfigException):
+        match = re.search(r"Could not find '([^']+)'", text)
+        if match and "/" in match.group(1):
+            group, _, option = match.group(1).rpartition("/")
+            valid = sorted(path.stem for path in (directory / group).glob("*.yaml"))
+            if valid:
+                close = nearest_names(option, valid)
+                hint = f" Did you mean {' or '.join(f'{group}={name}' for name in close)}?" if close else ""
+                return f"There is no {group}={option}.{hint} Valid: {', '.join(valid)}."
+            groups = sorted(path.name for path in directory.iterdir() if path.is_dir())
+            return f"There is no configuration group {group!r}. Valid: {', '.join(groups)}."
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return f"There is no configuration key {match.group(1)!r}.{_nearest_key(match.group(1), directory)}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " ".join(lines[:2]) if lines else type(error).__name__
+
+
+def _nearest_key(key: str, directory: Path) -> str:
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(config_dir=str(directory), version_base="1.3"):
+        cfg = compose("train")
+    GlobalHydra.instance().clear()
+    node = OmegaConf.select(cfg, key.rpartition(".")[0]) if "." in key else cfg
+    names = [str(name) for name in node] if isinstance(node, DictConfig) else []
+    prefix = key.rpartition(".")[0] + "." if "." in key else ""
+    close = [prefix + name for name in nearest_names(key.rpartition(".")[2], names)]
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    return f"{hint} See every key with: python train.py --cfg job"

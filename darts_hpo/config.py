@@ -1,0 +1,347 @@
+"""Typed configuration: the schema of what the engine reads, and the one way to build what YAML names.
+
+Groups such as ``supernet`` or ``relaxation`` name a class by ``_target_``; everything else is a dataclass below.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from darts_hpo.errors import ConfigError, unknown_name
+from darts_hpo.imports import locate
+
+# -- the schema ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimizer of the weights. See :mod:`darts_hpo.training.optimizers`."""
+
+    name: str = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.937
+    weight_decay: float = 5e-4
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Warm-up and decay of learning rate and momentum. See :mod:`darts_hpo.training.schedules`."""
+
+    warmup_epochs: float = 3.0
+    warmup_min_steps: int = 100
+    warmup_momentum: float = 0.8
+    warmup_bias_lr: float = 0.1
+    decay: str = "linear"
+    final_factor: float = 0.01
+
+
+@dataclass(frozen=True)
+class ArchOptimizerConfig:
+    """Adam over the logits (DARTS: lr 3e-4, betas 0.5 and 0.999, weight decay 1e-3)."""
+
+    lr: float = 3e-4
+    betas: tuple[float, float] = (0.5, 0.999)
+    weight_decay: float = 1e-3
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """The search stage."""
+
+    epochs: int = 20
+    batch_size: int = 16
+    warmup_epochs: int = 0
+    """Epochs in which only the weights are trained."""
+    arch_every: int = 1
+    """Weight steps per step of the logits."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    arch_optimizer: ArchOptimizerConfig = field(default_factory=ArchOptimizerConfig)
+    clip_norm: float | None = 10.0
+    fixed: dict[str, str] = field(default_factory=dict)
+    """Choices that are not searched; with all of them the search is skipped."""
+    validate_every: int = 0
+    """Epochs between scores of the discretized network on the val split; 0 scores it once, at the end."""
+    calibration_batches: int = 8
+    """Training batches that set the BatchNorm statistics of the discretized network before it is scored."""
+
+
+@dataclass(frozen=True)
+class EmaConfig:
+    """Exponential moving average of the weights. See :mod:`darts_hpo.training.ema`."""
+
+    decay: float = 0.9999
+    tau: float | None = None
+    """Updates over which the decay ramps up; null fits it to the length of the training."""
+
+
+@dataclass(frozen=True)
+class RetrainConfig:
+    """The retraining stage, for the found network and the reference alike."""
+
+    epochs: int = 40
+    batch_size: int = 16
+    inherit_weights: bool = False
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    ema: EmaConfig | None = field(default_factory=EmaConfig)
+    clip_norm: float | None = 10.0
+    validate_every: int = 1
+    """Epochs between scores on the val split; the last epoch is always scored."""
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """Where and how training runs."""
+
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: str = "32-true"
+    threads: int | None = None
+    """Threads of PyTorch on the CPU; null leaves its own choice."""
+    deterministic: bool = True
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """How far this invocation goes. Not part of a run's identity: schedules span the full epochs regardless."""
+
+    search_epochs: int | None = None
+    retrain_epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What is exported."""
+
+    onnx: bool = True
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole run. Nodes typed ``dict`` name a class by ``_target_``."""
+
+    name: str
+    run: str
+    run_dir: str
+    seed: int
+    task: dict[str, Any]
+    supernet: dict[str, Any]
+    relaxation: dict[str, Any]
+    bilevel: dict[str, Any]
+    selector: dict[str, Any]
+    data: dict[str, Any] = field(default_factory=dict)
+    costs: dict[str, Any] = field(default_factory=dict)
+    penalty: dict[str, Any] | None = None
+    search: SearchConfig = field(default_factory=SearchConfig)
+    retrain: RetrainConfig = field(default_factory=RetrainConfig)
+    reference: bool = True
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    logger: dict[str, Any] = field(default_factory=dict)
+
+
+# -- reading a composed configuration ------------------------------------------------------------------------------
+
+IGNORED_BY_IDENTITY = (
+    "run",
+    "run_dir",
+    "budget",
+    "logger",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.threads",
+)
+"""Keys that do not change what a run computes."""
+
+_T = TypeVar("_T")
+
+
+def typed_config(cfg: DictConfig, run_dir: str = "") -> RunConfig:
+    """Check a composed configuration against the schema.
+
+    Args:
+        cfg: as Hydra composed it.
+        run_dir: the directory that Hydra made for it; empty where nothing will run.
+
+    Raises:
+        ConfigError: a key is unknown or missing, a value is of the wrong type or out of range, or an interpolation
+            cannot be resolved.
+    """
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        text = _first_line(error)
+        if match := re.search(r"Missing mandatory value: (\S+)", text):
+            raise ConfigError(f"{match.group(1)} is not set; type {match.group(1)}=VALUE.") from None
+        raise ConfigError(text) from None
+    assert isinstance(plain, dict)
+    settings = {str(key): value for key, value in plain.items()} | {"run_dir": run_dir}
+    config = _read(RunConfig, settings, "")
+    _check_ranges(config)
+    return config
+
+
+def identity(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a resolved configuration that decides what a run computes."""
+    copy = json.loads(json.dumps(plain))
+    for dotted in IGNORED_BY_IDENTITY:
+        node: Any = copy
+        *parents, last = dotted.split(".")
+        for key in parents:
+            node = node.get(key, {}) if isinstance(node, dict) else {}
+        if isinstance(node, dict):
+            node.pop(last, None)
+    copy.pop("hydra", None)
+    return dict(copy)
+
+
+def run_id(plain: Mapping[str, Any]) -> str:
+    """A short hash that names a run by its identity."""
+    text = json.dumps(identity(plain), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def register_resolvers() -> None:
+    """Make ``${darts_hpo.run_id:}`` known to OmegaConf; harmless to repeat."""
+
+    def resolve(*, _root_: DictConfig) -> str:
+        keys = [str(key) for key in _root_ if key not in ("hydra", "run", "run_dir")]
+        masked = OmegaConf.masked_copy(_root_, keys)
+        OmegaConf.set_readonly(masked, False)
+        plain = OmegaConf.to_container(masked, resolve=True)
+        assert isinstance(plain, dict)
+        return run_id({str(key): value for key, value in plain.items()})
+
+    if not OmegaConf.has_resolver("darts_hpo.run_id"):
+        OmegaConf.register_new_resolver("darts_hpo.run_id", resolve)
+
+
+def _read(schema: type[_T], data: Mapping[str, Any], path: str) -> _T:
+    hints = get_type_hints(schema)
+    known = {f.name for f in fields(schema)}  # type: ignore[arg-type]
+    for key in data:
+        if key not in known and key != "hydra":
+            raise ConfigError(unknown_name(f"configuration key {path + key!r}; name", key, known))
+    values = {}
+    for name in known:
+        if name in data:
+            values[name] = _convert(hints[name], data[name], path + name)
+    try:
+        return schema(**values)
+    except TypeError as error:
+        raise ConfigError(f"The configuration {path.rstrip('.') or 'file'} is incomplete: {error}.") from None
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    options = get_args(hint)
+    if type(None) in options:
+        if value is None:
+            return None
+        hint = next(option for option in options if option is not type(None))
+    if is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path}={value!r}: expected a group of keys.")
+        return _read(hint, value, f"{path}.")  # type: ignore[arg-type]
+    origin = getattr(hint, "__origin__", hint)
+    if origin is dict:
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path}={value!r}: expected a group of keys.")
+        return dict(value)
+    if origin is tuple:
+        wanted = get_args(hint)
+        if not isinstance(value, (list, tuple)) or len(value) != len(wanted):
+            raise ConfigError(f"{path}={value!r}: expected {len(wanted)} numbers, for example [0.5, 0.999].")
+        return tuple(_convert(w, v, path) for w, v in zip(wanted, value, strict=True))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):
+        try:  # YAML 1.1 reads 1e-3 as text
+            return float(value)
+        except ValueError:
+            pass
+    if hint is str and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"{path}={value!r}: expected a value of type {hint.__name__}.")
+    return value
+
+
+def _check_ranges(config: RunConfig) -> None:
+    for path, value, low, high in (
+        ("search.epochs", config.search.epochs, 1, math.inf),
+        ("search.batch_size", config.search.batch_size, 1, math.inf),
+        ("search.arch_every", config.search.arch_every, 1, math.inf),
+        ("search.warmup_epochs", config.search.warmup_epochs, 0, math.inf),
+        ("retrain.epochs", config.retrain.epochs, 1, math.inf),
+        ("retrain.batch_size", config.retrain.batch_size, 1, math.inf),
+        ("retrain.validate_every", config.retrain.validate_every, 1, math.inf),
+        ("seed", config.seed, 0, 2**32 - 1),
+        ("trainer.devices", config.trainer.devices, 1, 1),
+    ):
+        if not low <= value <= high:
+            raise ConfigError(f"{path}={value}: expected a value from {low} to {high}.")
+    for stage in ("search", "retrain"):
+        optimizer: OptimizerConfig = getattr(config, stage).optimizer
+        if not optimizer.lr > 0:
+            raise ConfigError(f"{stage}.optimizer.lr={optimizer.lr}: expected a positive number.")
+        if not 0 <= optimizer.momentum < 1:
+            raise ConfigError(f"{stage}.optimizer.momentum={optimizer.momentum}: expected 0 <= momentum < 1.")
+
+
+# -- building what YAML names --------------------------------------------------------------------------------------
+
+
+def build(node: Mapping[str, Any], /, **arguments: Any) -> Any:
+    """Call what ``_target_`` names with the node's other keys and further arguments.
+
+    This is the single place where configuration turns into objects; targets come from an allow-list of packages.
+
+    Args:
+        node: plain containers with ``_target_``; nested nodes with a target are built first.
+        arguments: passed along, over the node's own keys.
+
+    Raises:
+        ConfigError: no target, one outside the allowed packages, or an argument it does not take.
+    """
+    if "_target_" not in node:
+        raise ConfigError(
+            f"A configuration node lacks _target_ (keys: {', '.join(map(str, node)) or 'none'})."
+        )
+    target = locate(node["_target_"])
+    given = {str(key): _build_nested(value) for key, value in node.items() if key != "_target_"} | arguments
+    signature = inspect.signature(target)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    for key in given:
+        if key not in signature.parameters and not takes_any:
+            raise ConfigError(unknown_name(f"argument of {node['_target_']}", key, signature.parameters))
+    try:
+        signature.bind(**given)
+    except TypeError as error:
+        raise ConfigError(f"{node['_target_']}: {error}.") from None
+    return target(**given)
+
+
+def _build_nested(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return build(value) if "_target_" in value else {key: _build_nested(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_build_nested(v) for v in value]
+    return value
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

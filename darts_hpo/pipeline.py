@@ -1,0 +1,446 @@
+"""From a configuration to a found, trained, measured and exported network; every stage can be continued.
+
+Stages: search, derive, retrain, reference, evaluate, export, report. Each leaves its result in the run directory
+before the next begins; running the same command again skips what is there and continues what is not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from torch import nn
+
+from darts_hpo.config import IGNORED_BY_IDENTITY, RunConfig, build
+from darts_hpo.costs import CostModel, CostPenalty, deployed
+from darts_hpo.errors import ConfigError, DartsHPOError, RunStopped, unknown_name
+from darts_hpo.genotype import Genotype
+from darts_hpo.relaxations import Relaxation
+from darts_hpo.runs.directory import RunDirectory
+from darts_hpo.runs.files import write_json
+from darts_hpo.runs.provenance import provenance
+from darts_hpo.supernet import Supernet
+from darts_hpo.training.callbacks import LastCheckpoint, RetrainRecorder, RngState, SearchRecorder
+from darts_hpo.training.evaluation import evaluate
+from darts_hpo.training.progress import StageProgress
+from darts_hpo.training.resources import measured
+from darts_hpo.training.retrain import RetrainModule
+from darts_hpo.training.search import Penalty, SearchModule
+from darts_hpo.training.task import Task
+
+log = logging.getLogger(__name__)
+
+METRICS_SCHEMA_VERSION = 1
+
+
+def run_pipeline(config: RunConfig) -> float | None:
+    """Run or continue everything a configuration asks for.
+
+    Returns:
+        The val score of the found network, in the task's primary metric; None where the budget ended before it.
+
+    Raises:
+        DartsHPOError: a setting or file is wrong, the directory is in use or belongs to another configuration, or
+            training failed; in the last case ``metrics.json`` says so.
+    """
+    # Lightning announces products and hardware at every fit; warnings still come through.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning").setLevel(logging.WARNING)
+    directory = RunDirectory(Path(config.run_dir))
+    with directory.lock():
+        return Pipeline(config, directory).run()
+
+
+class Pipeline:
+    """The stages of one run.
+
+    Args:
+        config: checked configuration.
+        directory: the run directory, locked by the caller.
+    """
+
+    def __init__(self, config: RunConfig, directory: RunDirectory) -> None:
+        self.config, self.directory = config, directory
+        self.metrics: dict[str, Any] = self._stored_metrics()
+        self.task: Task
+        self.supernet: Supernet
+        self.relaxation: Relaxation
+
+    def run(self) -> float | None:
+        """Every stage that is not done yet."""
+        with self._discarding_fresh_directory():
+            self.directory.write_config(dataclasses.asdict(self.config), IGNORED_BY_IDENTITY)
+            if self.directory.finished() and self.directory.report.exists():
+                log.info("%s is finished; start another run with run=NAME.", self.directory.path)
+                self._print_table()
+                return self._score()
+            self._prepare()
+        self.directory.clear_stop()
+        self.directory.link_latest()
+        self._status("RUNNING")
+        try:
+            self._stages()
+            self._status("COMPLETED")
+            self._report()
+        except RunStopped as stop:
+            self._status("STOPPED", str(stop))
+            raise
+        except Exception as error:
+            self._status(
+                "FAILED",
+                f"{type(error).__name__}: {error}" if not isinstance(error, DartsHPOError) else str(error),
+            )
+            raise
+        self._print_table()
+        return self._score()
+
+    # -- preparation --------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        config = self.config
+        if config.trainer.threads is not None:
+            torch.set_num_threads(config.trainer.threads)
+        if not (self.directory.path / "provenance.json").exists():
+            write_json(self.directory.provenance, provenance(config.seed))
+        self.task = build(config.task)
+        self.task.prepare(self.directory.path, config.seed)
+        self._seed("search")
+        self.supernet = build(config.supernet, **self.task.network_arguments())
+        fixed: dict[str, str] = {}
+        for name, option in _flat(config.search.fixed).items():
+            fixed |= self.supernet.fixed_choices(name, option)
+        self.relaxation = build(
+            config.relaxation, space=self.supernet.space, fixed=fixed, generator=self._generator("logits")
+        )
+        self.rule = build(config.bilevel)
+        self.selector = build(config.selector)
+        self.costs = {name: build(node) for name, node in config.costs.items()}
+
+    # -- stages -------------------------------------------------------------------------------------------------
+
+    def _stages(self) -> None:
+        if not self.directory.genotype.exists():
+            with self._stage("search"):
+                self._search()
+        found = Genotype.load(self.directory.genotype)
+        found.require_space(self.supernet.name, self.supernet.genotype_space)
+        reference = self.supernet.genotype(self.supernet.reference_choices())
+        candidates = {"found": (found, self.directory.retrain)}
+        if self.config.reference:
+            candidates["reference"] = (reference, self.directory.reference)
+        for who, (genotype, folder) in candidates.items():
+            if self.metrics.get(who) is not None:
+                continue
+            twin = self.metrics.get("found")
+            if who == "reference" and twin is not None and genotype == found:
+                # The same network, trained the same way from the same seed, would give the same numbers.
+                log.info("The found network is the reference network; it is not trained twice.")
+                self._store(who, twin)
+                continue
+            with self._stage("retrain" if who == "found" else "reference"):
+                self._retrain(who, genotype, folder)
+            with self._stage(f"evaluate_{who}"):
+                self._store(who, self._evaluate(genotype, folder))
+        if "export" not in self.metrics["stages"]:
+            with self._stage("export"):
+                self._export(found)
+
+    def _search(self) -> None:
+        config = self.config.search
+        models = self._cost_models()
+        module = SearchModule(
+            self.task,
+            self.supernet,
+            self.relaxation,
+            self.rule,
+            config,
+            seed=self._stage_seed("gates"),
+            penalty=self._penalty(models),
+            costs={name: model.expected for name, model in models.items()},
+        )
+        checkpoint = self.directory.search / "last.ckpt"
+        if self.relaxation.searched:
+            log.info(
+                "Searching %d choices of %s (%s architectures) for %d epochs",
+                len(self.relaxation.searched),
+                self.supernet.name,
+                f"{self.supernet.genotype_space.size:,}",
+                config.epochs,
+            )
+            budget = self.config.budget.search_epochs or config.epochs
+            progress = StageProgress("search", config.epochs, self.task.primary_metric)
+            recorder = SearchRecorder(self.directory, budget, self.task.primary_metric, progress.epoch)
+            self._fit(module, config.epochs, [recorder, LastCheckpoint(checkpoint), progress], checkpoint)
+            self._require_reached("search", module.current_epoch, config.epochs)
+        else:
+            log.info("Every choice is fixed: the search is skipped.")
+        choices = self.selector.select(
+            self.relaxation, lambda options: module.discretized_score(options)[self.task.primary_metric]
+        )
+        discretized = module.discretized_score(choices) if self.relaxation.searched else None
+        probabilities = {
+            name: dict(zip(self.relaxation.option_names[name], p.double().tolist(), strict=True))
+            for name, p in self.relaxation.probabilities().items()
+        }
+        facts = {
+            "probabilities": probabilities,
+            "entropy": self.relaxation.entropy(),
+            "costs": {name: model.exact(choices) for name, model in models.items()},
+            "seed": self.config.seed,
+        }
+        genotype = self.supernet.genotype(choices, facts)
+        self.metrics["search"] = {
+            "entropy": facts["entropy"],
+            "indicators": self.supernet.collapse_indicators(self.relaxation.probabilities()),
+            "discretized_val": discretized,
+        }
+        self._write_metrics()
+        # Last: its presence says that the search is done.
+        write_json(self.directory.genotype, genotype.to_json())
+
+    def _retrain(self, who: str, genotype: Genotype, folder: Path) -> None:
+        config = self.config.retrain
+        module = RetrainModule(self.task, self._fresh_network(genotype), config)
+        checkpoint = folder / "last.ckpt"
+        budget = self.config.budget.retrain_epochs or config.epochs
+        title = "retrain" if who == "found" else "reference"
+        log.info("Training the %s network for %d epochs", who, config.epochs)
+        progress = StageProgress(title, config.epochs, self.task.primary_metric)
+        recorder = RetrainRecorder(self.directory, folder, budget, self.task.primary_metric, progress.epoch)
+        self._fit(module, config.epochs, [recorder, LastCheckpoint(checkpoint), progress], checkpoint)
+        self._require_reached(title, module.current_epoch, config.epochs)
+
+    def _evaluate(self, genotype: Genotype, folder: Path) -> dict[str, Any]:
+        network = self._best_network(genotype, folder)
+        device = _device(self.config.trainer.accelerator)
+        lean = deployed(network).to(device)
+        shape = self.task.input_shape
+        costs: dict[str, float | None] = {"params_train": float(sum(p.numel() for p in network.parameters()))}
+        for name, cost in self.costs.items():
+            costs["params_deployed" if name == "params" else name] = cost.measure(deployed(network), shape)
+        return {
+            "genotype": dict(genotype.choices),
+            "val": evaluate(lean, self.task, "val", device=device),
+            "test": evaluate(lean, self.task, "test", device=device),
+            "costs": costs,
+        }
+
+    def _export(self, genotype: Genotype) -> None:
+        from darts_hpo.export import export_onnx, save_bundle
+
+        network = deployed(self._best_network(genotype, self.directory.retrain)).eval()
+        deployment = dict(self.task.deployment())
+        save_bundle(
+            self.directory.export / "bundle.pt",
+            network_target=f"{type(network).__module__}.{type(network).__qualname__}.from_config",
+            network_config=network.config(),  # type: ignore[operator]
+            state_dict=network.state_dict(),
+            genotype=genotype.to_json(),
+            labels=deployment.get("labels", []),
+            preprocessing=deployment.get("preprocessing", {}),
+            metrics=self.metrics["found"],
+        )
+        if self.config.export.onnx:
+            parity = export_onnx(
+                network,
+                self.task.input_shape,
+                self.directory.export / "model.onnx",
+                metadata={name: json.dumps(value) for name, value in deployment.items()},
+            )
+            self.metrics["export"] = dataclasses.asdict(parity)
+
+    # -- networks -----------------------------------------------------------------------------------------------
+
+    def _fresh_network(self, genotype: Genotype) -> nn.Module:
+        """What retraining starts from; found and reference share the seed, so that they differ by design alone."""
+        inherit = self.config.retrain.inherit_weights
+        if inherit:
+            self._load_search_weights()
+        self._seed("retrain")
+        return self.supernet.derive(genotype, inherit_weights=inherit)
+
+    def _best_network(self, genotype: Genotype, folder: Path) -> nn.Module:
+        network = self.supernet.derive(genotype)
+        state = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)
+        network.load_state_dict(state["network"])
+        return network.eval()
+
+    def _load_search_weights(self) -> None:
+        path = self.directory.search / "last.ckpt"
+        if not path.exists():
+            raise ConfigError(
+                "retrain.inherit_weights=true needs a search, but every choice is fixed; set it to false."
+            )
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        prefix = "supernet."
+        self.supernet.load_state_dict(
+            {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        )
+
+    def _cost_models(self) -> dict[str, CostModel]:
+        """Measured once per run, then read back: a resumed run sees the same latencies."""
+        path = self.directory.search / "costs.json"
+        if path.exists():
+            stored = json.loads(path.read_text())
+            models = {name: CostModel.from_json(data) for name, data in stored.items()}
+            for model in models.values():
+                model.require_supernet(self.supernet)
+            return models
+        models = {
+            name: CostModel.measure(self.supernet, cost, self.task.input_shape)
+            for name, cost in self.costs.items()
+        }
+        write_json(path, {name: model.to_json() for name, model in models.items()})
+        return models
+
+    def _penalty(self, models: Mapping[str, CostModel]) -> Penalty | None:
+        if not self.config.penalty:
+            return None
+        penalty: CostPenalty = build(self.config.penalty)
+        measured_costs = {model.name: model for model in models.values()}
+        if penalty.cost.name not in measured_costs:
+            raise ConfigError(unknown_name("cost in penalty.cost; cost", penalty.cost.name, measured_costs))
+        model = measured_costs[penalty.cost.name]
+        return lambda loss, gates: penalty.term(loss, model, gates)
+
+    # -- training -----------------------------------------------------------------------------------------------
+
+    def _fit(
+        self, module: pl.LightningModule, epochs: int, callbacks: list[Callback], checkpoint: Path
+    ) -> None:
+        trainer_config = self.config.trainer
+        trainer = pl.Trainer(
+            max_epochs=epochs,
+            accelerator=trainer_config.accelerator,
+            devices=1,
+            precision=trainer_config.precision,  # type: ignore[arg-type]
+            deterministic=trainer_config.deterministic,
+            callbacks=[RngState(), *callbacks],
+            logger=self._loggers(),
+            limit_val_batches=0,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=str(self.directory.path),
+        )
+        trainer.fit(module, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
+
+    def _loggers(self) -> list[Any]:
+        directory = str(self.directory.path)
+        return [build(node, save_dir=directory) for node in self.config.logger.values() if node]
+
+    def _require_reached(self, stage: str, epoch: int, epochs: int) -> None:
+        if epoch < epochs:
+            asked = "STOP was found" if self.directory.stop_requested() else "the budget is used up"
+            raise RunStopped(
+                f"{stage} ended after epoch {epoch} of {epochs}: {asked}. The same command continues."
+            )
+
+    def _stage_seed(self, stage: str) -> int:
+        """Stages draw from streams of their own, so that one's length does not shift another's."""
+        digest = hashlib.sha256(f"{self.config.seed}/{stage}".encode()).digest()
+        return int.from_bytes(digest[:4], "big")
+
+    def _seed(self, stage: str) -> None:
+        pl.seed_everything(self._stage_seed(stage), verbose=False)
+
+    def _generator(self, stage: str) -> torch.Generator:
+        return torch.Generator().manual_seed(self._stage_seed(stage))
+
+    # -- records ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        with measured() as usage:
+            yield
+        earlier = self.metrics["stages"].get(name, {})
+        self.metrics["stages"][name] = {
+            "seconds": earlier.get("seconds", 0.0) + usage.seconds,
+            "peak_memory_mb": max(earlier.get("peak_memory_mb", 0.0), usage.peak_memory_mb),
+            "peak_gpu_memory_mb": usage.peak_gpu_memory_mb,
+        }
+        self._write_metrics()
+
+    def _store(self, who: str, result: Mapping[str, Any]) -> None:
+        self.metrics[who] = dict(result)
+        self._write_metrics()
+
+    def _stored_metrics(self) -> dict[str, Any]:
+        empty: dict[str, Any] = {
+            "schema_version": METRICS_SCHEMA_VERSION,
+            "status": "RUNNING",
+            "reason": None,
+            "primary_metric": None,
+            "found": None,
+            "reference": None,
+            "search": None,
+            "export": None,
+            "stages": {},
+        }
+        try:
+            return empty | json.loads(self.directory.metrics.read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return empty
+
+    def _status(self, status: str, reason: str | None = None) -> None:
+        self.metrics |= {"status": status, "reason": reason, "primary_metric": self.task.primary_metric}
+        self._write_metrics()
+
+    def _write_metrics(self) -> None:
+        self.directory.write_metrics(self.metrics)
+
+    def _score(self) -> float | None:
+        found = self.metrics.get("found")
+        return None if found is None else float(found["val"][self.metrics["primary_metric"]])
+
+    def _report(self) -> None:
+        from darts_hpo.report import write_report
+
+        found = Genotype.load(self.directory.genotype)
+        network = deployed(self._best_network(found, self.directory.retrain)).eval()
+        write_report(self.directory.path, self.task.figures(network))
+
+    def _print_table(self) -> None:
+        from darts_hpo.report.table import results_table
+
+        log.info("%s", results_table(self.metrics))
+        log.info("Everything is in %s; open %s", self.directory.path, self.directory.report.name)
+
+    @contextmanager
+    def _discarding_fresh_directory(self) -> Iterator[None]:
+        """A mistake found before any work leaves nothing behind."""
+        fresh = not self.directory.config.exists()
+        try:
+            yield
+        except DartsHPOError:
+            if fresh:
+                shutil.rmtree(self.directory.path, ignore_errors=True)
+            raise
+
+
+def _device(accelerator: str) -> torch.device:
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("cpu")
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """``{"neck": {"p4": "3x3"}}`` as ``{"neck.p4": "3x3"}``: Hydra nests what is written with dots."""
+    flat: dict[str, str] = {}
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
