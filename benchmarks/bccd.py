@@ -1,0 +1,98 @@
+"""The hand-made detector on real blood cells: test scores over seeds, per class, with the training curve.
+
+    python -m benchmarks.bccd --root FOLDER [--seeds 0 1 2] [--jobs 2] [--network gelan-t] [key=value ...]
+
+Every seed is an ordinary run of ``train.py +experiment=yolov9_reference data=bccd``: kill it and start it again, it
+continues. What is finished is gathered in ``benchmarks/results/bccd-<network>.json`` and printed.
+
+For scale: a popular AGPL package's yolov9t from scratch, the same 205 training images, 224 px, 60 epochs in 20 minutes
+on such a machine, reached test mAP50 0.746 and mAP50-95 0.454 (RBC 0.517, WBC 0.679, Platelets 0.166).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).resolve().parent / "results"
+PEER = {"map50": 0.746, "map": 0.454, "map/RBC": 0.517, "map/WBC": 0.679, "map/Platelets": 0.166}
+
+
+def main() -> None:
+    """Run the seeds, gather and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, required=True, help="folder of the blood cell data")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time, one thread each")
+    parser.add_argument("--network", default="gelan-t")
+    parser.add_argument("overrides", nargs="*", help="further key=value of train.py")
+    arguments = parser.parse_args()
+
+    def one(seed: int) -> Path:
+        name = f"{arguments.network}-seed{seed}"
+        command = [
+            sys.executable,
+            str(ROOT / "train.py"),
+            "+experiment=yolov9_reference",
+            "data=bccd",
+            f"data.root={arguments.root.resolve()}",
+            f"supernet.network={arguments.network}",
+            "trainer.threads=1",
+            f"seed={seed}",
+            f"run={name}",
+            *arguments.overrides,
+        ]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        return ROOT / "runs/yolov9_reference" / name
+
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        runs = [gathered(seed, run) for seed, run in zip(arguments.seeds, pool.map(one, arguments.seeds), strict=True)]
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"bccd-{arguments.network}.json"
+    path.write_text(json.dumps({"peer": PEER, "overrides": arguments.overrides, "runs": runs}, indent=1) + "\n")
+    print_table(arguments.network, runs)
+    print(f"\nWritten to {path.relative_to(ROOT)}")
+
+
+def gathered(seed: int, run: Path) -> dict[str, Any]:
+    """Scores, minutes and the val curve of a finished run."""
+    metrics = json.loads((run / "metrics.json").read_text())
+    provenance = json.loads((run / "provenance.json").read_text())
+    with (run / "retrain/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    minutes = 0.0
+    curve = []
+    for row in rows:
+        minutes += float(row["seconds"]) / 60
+        if row.get("val/map50"):
+            curve.append([int(row["epoch"]) + 1, round(minutes, 2), float(row["val/map50"]), float(row["val/map"])])
+    return {
+        "seed": seed,
+        "test": metrics["found"]["test"],
+        "val": metrics["found"]["val"],
+        "minutes": minutes,
+        "cpu": provenance["cpu"],
+        "curve_epoch_minutes_map50_map": curve,
+    }
+
+
+def print_table(network: str, runs: list[dict[str, Any]]) -> None:
+    """Mean and spread over seeds beside the peer's figures."""
+    print(f"{'test':<16}{network + ' (mean)':>18}{'spread':>10}{'peer':>8}")
+    for name, peer in PEER.items():
+        values = [run["test"][name] for run in runs]
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        print(f"{name:<16}{statistics.mean(values):>18.3f}{spread:>10.3f}{peer:>8.3f}")
+    print(f"{'minutes':<16}{statistics.mean(run['minutes'] for run in runs):>18.1f}{'':>10}{20.0:>8.1f}")
+
+
+if __name__ == "__main__":
+    main()
