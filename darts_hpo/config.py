@@ -106,7 +106,10 @@ class TrainerConfig:
 
     accelerator: str = "auto"
     devices: int = 1
-    precision: str = "32-true"
+    precision: str = "auto"
+    """``auto`` or Lightning's name; see :mod:`darts_hpo.training.precision`."""
+    channels_last: bool = True
+    """Whether convolutions keep the channels of a pixel together in memory, which is faster on most devices."""
     threads: int | None = None
     """Threads of PyTorch on the CPU; null leaves its own choice."""
     deterministic: bool = True
@@ -318,9 +321,7 @@ def build(node: Mapping[str, Any], /, **arguments: Any) -> Any:
         ConfigError: no target, one outside the allowed packages, or an argument it does not take.
     """
     if "_target_" not in node:
-        raise ConfigError(
-            f"A configuration node lacks _target_ (keys: {', '.join(map(str, node)) or 'none'})."
-        )
+        raise ConfigError(f"A configuration node lacks _target_ (keys: {', '.join(map(str, node)) or 'none'}).")
     target = locate(node["_target_"])
     given = {str(key): _build_nested(value) for key, value in node.items() if key != "_target_"} | arguments
     signature = inspect.signature(target)

@@ -32,6 +32,7 @@ from darts_hpo.runs.provenance import provenance
 from darts_hpo.supernet import Supernet
 from darts_hpo.training.callbacks import LastCheckpoint, RetrainRecorder, RngState, SearchRecorder
 from darts_hpo.training.evaluation import evaluate
+from darts_hpo.training.precision import resolve_precision
 from darts_hpo.training.progress import StageProgress
 from darts_hpo.training.resources import measured
 from darts_hpo.training.retrain import RetrainModule
@@ -297,8 +298,7 @@ class Pipeline:
                 model.require_supernet(self.supernet)
             return models
         models = {
-            name: CostModel.measure(self.supernet, cost, self.task.input_shape)
-            for name, cost in self.costs.items()
+            name: CostModel.measure(self.supernet, cost, self.task.input_shape) for name, cost in self.costs.items()
         }
         write_json(path, {name: model.to_json() for name, model in models.items()})
         return models
@@ -315,15 +315,17 @@ class Pipeline:
 
     # -- training -----------------------------------------------------------------------------------------------
 
-    def _fit(
-        self, module: pl.LightningModule, epochs: int, callbacks: list[Callback], checkpoint: Path
-    ) -> None:
+    def _fit(self, module: pl.LightningModule, epochs: int, callbacks: list[Callback], checkpoint: Path) -> None:
         trainer_config = self.config.trainer
+        if trainer_config.channels_last:
+            module.to(memory_format=torch.channels_last)
         trainer = pl.Trainer(
             max_epochs=epochs,
             accelerator=trainer_config.accelerator,
             devices=1,
-            precision=trainer_config.precision,  # type: ignore[arg-type]
+            precision=resolve_precision(  # type: ignore[arg-type]
+                trainer_config.precision, trainer_config.accelerator, getattr(module, "rule", None)
+            ),
             deterministic=trainer_config.deterministic,
             callbacks=[RngState(), *callbacks],
             logger=self._loggers(),
@@ -343,9 +345,7 @@ class Pipeline:
     def _require_reached(self, stage: str, epoch: int, epochs: int) -> None:
         if epoch < epochs:
             asked = "STOP was found" if self.directory.stop_requested() else "the budget is used up"
-            raise RunStopped(
-                f"{stage} ended after epoch {epoch} of {epochs}: {asked}. The same command continues."
-            )
+            raise RunStopped(f"{stage} ended after epoch {epoch} of {epochs}: {asked}. The same command continues.")
 
     def _stage_seed(self, stage: str) -> int:
         """Stages draw from streams of their own, so that one's length does not shift another's."""

@@ -113,6 +113,8 @@ class BilevelRule(ABC):
 
     needs_arch_batch: bool = True
     """Whether the rule reads the arch split at all."""
+    needs_full_precision: bool = False
+    """Whether the rule takes finite differences, which low precision would drown."""
 
     @abstractmethod
     def arch_step(self, problem: BilevelProblem, train_batch: Any, arch_batch: Any) -> Losses:

@@ -38,6 +38,8 @@ class Unrolled(BilevelRule):
         epsilon: size of the finite difference, divided by the direction's norm (DARTS, footnote 2: 0.01).
     """
 
+    needs_full_precision = True
+
     def __init__(self, epsilon: float = 0.01) -> None:
         if epsilon <= 0:
             raise ConfigError(f"bilevel.epsilon={epsilon}: expected a positive number, for example 0.01.")

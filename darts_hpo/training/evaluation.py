@@ -41,9 +41,7 @@ def evaluate(
         network.train(was_training)
     values = metric.compute()
     if not math.isfinite(values[task.primary_metric]):
-        raise TrainingError(
-            f"The {split} score {task.primary_metric} is {values[task.primary_metric]}, no number."
-        )
+        raise TrainingError(f"The {split} score {task.primary_metric} is {values[task.primary_metric]}, no number.")
     return values
 
 

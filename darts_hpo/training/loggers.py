@@ -19,9 +19,7 @@ def tensorboard(save_dir: str) -> TensorBoardLogger:
     return TensorBoardLogger(save_dir, name="tensorboard", version="")
 
 
-def wandb(
-    save_dir: str, project: str = "darts-hpo", name: str | None = None, mode: str | None = None
-) -> WandbLogger:
+def wandb(save_dir: str, project: str = "darts-hpo", name: str | None = None, mode: str | None = None) -> WandbLogger:
     """Weights & Biases; offline where no key is configured, to be uploaded later with ``wandb sync``.
 
     Args:

@@ -50,9 +50,7 @@ def build_optimizer(
         raise ConfigError(f"lr must be at least 0, not {lr!r}.")
     if not 0 <= momentum < 1:
         raise ConfigError(f"momentum must be in [0, 1), not {momentum!r}.")
-    decayed = [
-        {**group, "weight_decay": weight_decay if group["role"] == "decay" else 0.0} for group in groups
-    ]
+    decayed = [{**group, "weight_decay": weight_decay if group["role"] == "decay" else 0.0} for group in groups]
     return OPTIMIZERS[name](decayed, lr, momentum)
 
 

@@ -50,9 +50,7 @@ class RetrainModule(pl.LightningModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """One pass over the train and arch splits an epoch."""
         config = self.config
-        loader = self.task.loader(
-            "train+arch", training=True, batch_size=config.batch_size, epochs=config.epochs
-        )
+        loader = self.task.loader("train+arch", training=True, batch_size=config.batch_size, epochs=config.epochs)
         if len(loader) == 0:
             raise ConfigError(
                 f"There are fewer training images than retrain.batch_size={config.batch_size}; use a smaller batch."

@@ -111,9 +111,7 @@ class SearchModule(pl.LightningModule):
         first = optimizers[0] if isinstance(optimizers, list) else optimizers
         self._schedule.apply(_plain(first), self.current_epoch, batch_idx)
         update = self.current_epoch >= self.config.warmup_epochs and batch_idx % self.config.arch_every == 0
-        report = self.rule.step(
-            self.problem(optimizers), batch["train"], batch.get("arch"), update_logits=update
-        )
+        report = self.rule.step(self.problem(optimizers), batch["train"], batch.get("arch"), update_logits=update)
         self.means.add(report)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -188,8 +186,7 @@ class SearchModule(pl.LightningModule):
         names = self.relaxation.option_names
         return {
             "probabilities": {
-                name: dict(zip(names[name], p.double().tolist(), strict=True))
-                for name, p in probabilities.items()
+                name: dict(zip(names[name], p.double().tolist(), strict=True)) for name, p in probabilities.items()
             },
             "entropy": self.relaxation.entropy(),
             "flips": flips,

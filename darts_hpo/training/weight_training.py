@@ -36,9 +36,7 @@ class WeightSchedule:
         epochs: of the full training, also where a budget ends it earlier.
     """
 
-    def __init__(
-        self, optimizer: OptimizerConfig, schedule: ScheduleConfig, steps_per_epoch: int, epochs: int
-    ) -> None:
+    def __init__(self, optimizer: OptimizerConfig, schedule: ScheduleConfig, steps_per_epoch: int, epochs: int) -> None:
         self._schedule = Schedule(
             lr=optimizer.lr,
             momentum=optimizer.momentum,

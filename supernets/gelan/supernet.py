@@ -36,6 +36,7 @@ class GelanSupernet(Supernet):
       expensive, which a cost sees.)
     - ``tango``: the four neck and four auxiliary blocks of TANGO's YOLOv9-NAS, in the layouts m, c and base
       of YOLOv9 form, also known as ``m_13`` to ``m_37``. Half of them never reach the deployed network.
+    - ``none``: no block; the hand-made network is all there is.
     - a list of roles, such as ``["backbone.p4", "neck.p3"]``.
 
     An auxiliary block that is not searched itself follows its twin, where that is searched and of the same
@@ -358,12 +359,15 @@ def _searched_roles(network: GelanNetwork, searched: str | Sequence[str]) -> tup
                 f"{network.name} is laid out differently. Use one of those, or searched=deployed."
             )
         return roles
+    if searched == "none":
+        return ()
     if isinstance(searched, str):
-        raise ConfigError(unknown_name("set of searched blocks", searched, ("deployed", "tango")) + " Or list roles.")
+        presets = ("deployed", "tango", "none")
+        raise ConfigError(unknown_name("set of searched blocks", searched, presets) + " Or list roles.")
     for role in searched:
         network.require_searchable(role)
     if not searched:
-        raise ConfigError("searched is an empty list; name at least one block, or use searched=deployed.")
+        raise ConfigError("searched is an empty list; name at least one block, or use searched=none.")
     return tuple(role for role in candidates if role in set(searched))
 
 

@@ -31,9 +31,7 @@ def test_follows_the_recursion_for_weights_and_statistics() -> None:
         average.update(net)
         d = 0.9 * (1 - math.exp(-step / 5))
         for name, value in net.state_dict().items():
-            expected[name] = (
-                d * expected[name] + (1 - d) * value if value.is_floating_point() else value.clone()
-            )
+            expected[name] = d * expected[name] + (1 - d) * value if value.is_floating_point() else value.clone()
     for name, value in average.network.state_dict().items():
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
     assert not torch.equal(average.network[1].running_mean, net[1].running_mean)

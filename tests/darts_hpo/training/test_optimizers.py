@@ -32,9 +32,7 @@ def test_only_kernels_decay(name: str) -> None:
 
 def test_sgd_is_nesterov_as_in_its_formula() -> None:
     weight = nn.Parameter(torch.tensor([[1.0, -2.0]], dtype=torch.float64))
-    optimizer = build_optimizer(
-        [{"params": [weight], "role": "decay"}], lr=0.1, momentum=0.9, weight_decay=0.01
-    )
+    optimizer = build_optimizer([{"params": [weight], "role": "decay"}], lr=0.1, momentum=0.9, weight_decay=0.01)
     w, velocity = weight.detach().clone(), torch.zeros_like(weight)
     for step in range(3):
         gradient = torch.tensor([[0.5, step - 1.0]], dtype=torch.float64)
@@ -48,9 +46,7 @@ def test_sgd_is_nesterov_as_in_its_formula() -> None:
 
 def test_momentum_of_zero_is_plain_gradient_descent() -> None:
     weight = nn.Parameter(torch.tensor([[1.0]]))
-    optimizer = build_optimizer(
-        [{"params": [weight], "role": "decay"}], lr=0.5, momentum=0.0, weight_decay=0.0
-    )
+    optimizer = build_optimizer([{"params": [weight], "role": "decay"}], lr=0.5, momentum=0.0, weight_decay=0.0)
     for _ in range(2):
         weight.grad = torch.tensor([[1.0]])
         optimizer.step()
@@ -71,9 +67,7 @@ def test_configured_values_are_in_the_optimizer_after_warm_up() -> None:
 
 
 def test_biases_have_their_own_rate() -> None:
-    optimizer = build_optimizer(
-        split_by_decay(network()), name="adamw", lr=0.1, momentum=0.9, weight_decay=0.0
-    )
+    optimizer = build_optimizer(split_by_decay(network()), name="adamw", lr=0.1, momentum=0.9, weight_decay=0.0)
     apply_schedule(optimizer, ScheduleValues(lr=0.01, bias_lr=0.07, momentum=0.5))
     groups = roles(optimizer)
     assert [groups[role]["lr"] for role in ("decay", "no_decay", "bias")] == [0.01, 0.01, 0.07]

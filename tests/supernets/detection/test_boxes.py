@@ -58,9 +58,7 @@ def test_complete_iou_broadcasts_and_is_symmetric() -> None:
     ],
 )
 @pytest.mark.parametrize("other", [(0.0, 0.0, 2.0, 2.0), (3.0, 3.0, 3.0, 3.0)])
-def test_gradient_is_finite_for_flat_far_and_equal_boxes(
-    box: tuple[float, ...], other: tuple[float, ...]
-) -> None:
+def test_gradient_is_finite_for_flat_far_and_equal_boxes(box: tuple[float, ...], other: tuple[float, ...]) -> None:
     first = torch.tensor(box, requires_grad=True)
     value = complete_iou(first, torch.tensor(other))
     value.backward()
@@ -72,9 +70,7 @@ def test_gradient_is_finite_for_flat_far_and_equal_boxes(
 
 def test_gradient_against_finite_differences_away_from_the_trade_off() -> None:
     # The trade-off is held constant by definition, so equal aspect ratios are where finite differences apply.
-    first = torch.tensor(
-        [[0.0, 0.0, 4.0, 4.0], [1.0, 2.0, 9.0, 10.0]], dtype=torch.float64, requires_grad=True
-    )
+    first = torch.tensor([[0.0, 0.0, 4.0, 4.0], [1.0, 2.0, 9.0, 10.0]], dtype=torch.float64, requires_grad=True)
     second = torch.tensor([[1.0, 1.0, 4.5, 4.5], [30.0, 30.0, 33.0, 33.0]], dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda b: complete_iou(b, second), (first,), eps=1e-7, atol=1e-5)
 

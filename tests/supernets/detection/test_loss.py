@@ -43,9 +43,7 @@ def test_perfect_prediction_by_hand() -> None:
     # One anchor, one object whose sides lie exactly 1 unit away; the box is exact, the class at 0.5.
     logits = torch.full((1, 1, 4, 16), -1e4)
     logits[..., 1] = 0.0
-    output = RawPredictions(
-        logits.flatten(2), torch.zeros(1, 1, 2), torch.tensor([[1.5, 1.5]]), torch.tensor([8.0])
-    )
+    output = RawPredictions(logits.flatten(2), torch.zeros(1, 1, 2), torch.tensor([[1.5, 1.5]]), torch.tensor([8.0]))
     batch = batch_of([[[4.0, 4.0, 20.0, 20.0]]], [[1]])
     terms = DetectionLoss(2)(DetectorOutput(output), batch)
     assert terms["box"].item() == pytest.approx(0.0, abs=1e-6)
@@ -130,9 +128,7 @@ def test_auxiliary_weight_of_zero_skips_the_head() -> None:
     assert set(terms) == {"loss", "box", "cls", "dfl"}
 
 
-@pytest.mark.parametrize(
-    "batch", [batch_of([[], []], [[], []]), batch_of([[[0.0] * 4], [[0.0] * 4]], [[-1], [-1]])]
-)
+@pytest.mark.parametrize("batch", [batch_of([[], []], [[], []]), batch_of([[[0.0] * 4], [[0.0] * 4]], [[-1], [-1]])])
 def test_without_objects_only_the_class_loss_remains(batch: DetectionBatch) -> None:
     head, auxiliary = raw(0), raw(1)
     terms = DetectionLoss(3)(DetectorOutput(head, auxiliary), batch)

@@ -38,9 +38,7 @@ A, B, C = [0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 40.0, 40.0], [45.0, 5.0, 60.0, 25
 
 def test_perfect_predictions_score_one_and_absent_classes_are_left_out() -> None:
     metric = DetectionMetric(NAMES)
-    metric.update(
-        NETWORK, outputs([[(A, 0, 0.9)], [(B, 2, 0.8), (C, 0, 0.7)]]), batch_of([[(A, 0)], [(B, 2), (C, 0)]])
-    )
+    metric.update(NETWORK, outputs([[(A, 0, 0.9)], [(B, 2, 0.8), (C, 0, 0.7)]]), batch_of([[(A, 0)], [(B, 2), (C, 0)]]))
     numbers = metric.compute()
     assert set(numbers) == {"map", "map50", "map75", "map/red", "map50/red", "map/plate", "map50/plate"}
     assert all(value == pytest.approx(1.0) for value in numbers.values())
@@ -79,9 +77,7 @@ def test_means_equal_those_of_torchmetrics() -> None:
         noisy = torch.cat((boxes, boxes + torch.randn(boxes.shape, generator=generator)), 1).sort(1).values
         guess[:, :4] = box_convert(noisy, "xyxy", "cxcywh").transpose(1, 2)
         guess[:, 4:] = torch.rand(4, 3, 12, generator=generator)
-        metric.update(
-            NETWORK, guess, DetectionBatch(torch.zeros(4, 3, 64, 64), boxes, labels, torch.arange(4))
-        )
+        metric.update(NETWORK, guess, DetectionBatch(torch.zeros(4, 3, 64, 64), boxes, labels, torch.arange(4)))
     numbers = metric.compute()
     whole = metric._average_precision.compute()
     for name, theirs in {"map": "map", "map50": "map_50", "map75": "map_75"}.items():
