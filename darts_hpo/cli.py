@@ -7,8 +7,10 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
+from typing import Any, TextIO, cast
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -20,11 +22,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from darts_hpo.config import register_resolvers, typed_config
 from darts_hpo.errors import DartsHPOError, RunStopped, nearest_names
+from darts_hpo.runs import RunDirectory
 
 log = logging.getLogger(__name__)
 
 EXIT_STOPPED = 3
 """Exit status of a run that was asked to stop; the same command continues it."""
+
+EXIT_INTERRUPTED = 130
+"""Exit status after Ctrl-C; the same command continues the run."""
 
 
 def config_dir() -> Path:
@@ -43,25 +49,70 @@ def normalised(arguments: Sequence[str]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; exits with 0 when the run completed, 1 on an error, 3 when it was asked to stop."""
+    """Run the command line.
+
+    Exits with 0 when the run completed, 1 on an error, 3 when it was asked to stop, 130 after Ctrl-C.
+    """
     given = normalised(sys.argv[1:] if arguments is None else arguments)
     register_resolvers()
-    sys.argv = [sys.argv[0], *given]
+    logging.raiseExceptions = False  # a full disk is reported once and by us, not by every line of the log
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then hands us exceptions instead of printing them its own way
     try:
         directory = config_dir()
-        if not any(argument.startswith("-") for argument in given):
+        one_run = not any(argument.startswith("-") for argument in given)
+        if one_run:
             _check_composition(directory, given)
-        hydra.main(version_base="1.3", config_path=str(directory), config_name="train")(_task)()
+        with _exceptions_from_hydra(remark=not one_run):
+            sys.argv = [sys.argv[0], *given]
+            hydra.main(version_base="1.3", config_path=str(directory), config_name="train")(_task)()
     except RunStopped as stop:
-        print(f"stopped: {stop}", file=sys.stderr)  # noqa: T201 - the command line's own voice
+        _say(f"stopped: {stop}")
         sys.exit(EXIT_STOPPED)
+    except KeyboardInterrupt:
+        _say("interrupted: the same command continues from the last finished epoch.")
+        sys.exit(EXIT_INTERRUPTED)
     except (DartsHPOError, HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             raise
-        print(f"error: {_one_line(error, directory)}", file=sys.stderr)  # noqa: T201
+        _say(f"error: {_one_line(error, directory)}")
         sys.exit(1)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)  # noqa: T201 - the command line's own voice
+
+
+@contextmanager
+def _exceptions_from_hydra(*, remark: bool) -> Iterator[None]:
+    """Inside, Hydra hands exceptions over instead of printing them its own way.
+
+    Args:
+        remark: keep its line "Error executing job with overrides", which tells the jobs of a multirun apart.
+    """
+    asked = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    stream = sys.stderr if remark else cast(TextIO, _WithoutRemark(sys.stderr))
+    try:
+        with redirect_stderr(stream):
+            yield
+    finally:
+        if asked is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = asked
+
+
+class _WithoutRemark:
+    """A stream that leaves out what Hydra writes before it raises a job's exception."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return len(text) if text.startswith("Error executing job with overrides") else self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _task(cfg: DictConfig) -> float | None:
@@ -75,13 +126,19 @@ def _task(cfg: DictConfig) -> float | None:
 def _check_composition(directory: Path, overrides: Sequence[str]) -> None:
     """Compose once before Hydra makes any directory, so that a typing error leaves nothing behind."""
     with initialize_config_dir(config_dir=str(directory), version_base="1.3"):
-        typed_config(compose("train", overrides=list(overrides)))
+        cfg = compose("train", overrides=list(overrides), return_hydra_config=True)
+        run_dir = Path(cfg.hydra.run.dir)
+        del cfg["hydra"]
+        typed_config(cfg)
     GlobalHydra.instance().clear()
+    RunDirectory(run_dir).create()  # where that is refused, Hydra would answer with a traceback
 
 
 def _one_line(error: Exception, directory: Path) -> str:
     """What was wrong, the nearest valid names and what to type."""
     text = str(error)
+    if isinstance(error, DartsHPOError):
+        return text
     if isinstance(error, MissingConfigException):
         match = re.search(r"Could not find '([^']+)'", text)
         if match and "/" in match.group(1):

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -20,59 +20,59 @@ from omegaconf.errors import OmegaConfBaseException
 from darts_hpo.errors import ConfigError, unknown_name
 from darts_hpo.imports import locate
 
-# -- the schema ----------------------------------------------------------------------------------------------------
+# -- the schema: the values that it starts from stand in conf/train.yaml and nowhere else -----------------------------
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
     """The optimizer of the weights. See :mod:`darts_hpo.training.optimizers`."""
 
-    name: str = "sgd"
-    lr: float = 0.01
-    momentum: float = 0.937
-    weight_decay: float = 5e-4
+    name: str
+    lr: float
+    momentum: float
+    weight_decay: float
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
     """Warm-up and decay of learning rate and momentum. See :mod:`darts_hpo.training.schedules`."""
 
-    warmup_epochs: float = 3.0
-    warmup_min_steps: int = 100
-    warmup_momentum: float = 0.8
-    warmup_bias_lr: float = 0.1
-    decay: str = "linear"
-    final_factor: float = 0.01
+    warmup_epochs: float
+    warmup_min_steps: int
+    warmup_momentum: float
+    warmup_bias_lr: float
+    decay: str
+    final_factor: float
 
 
 @dataclass(frozen=True)
 class ArchOptimizerConfig:
     """Adam over the logits (DARTS: lr 3e-4, betas 0.5 and 0.999, weight decay 1e-3)."""
 
-    lr: float = 3e-4
-    betas: tuple[float, float] = (0.5, 0.999)
-    weight_decay: float = 1e-3
+    lr: float
+    betas: tuple[float, float]
+    weight_decay: float
 
 
 @dataclass(frozen=True)
 class SearchConfig:
     """The search stage."""
 
-    epochs: int = 20
-    batch_size: int = 16
-    warmup_epochs: int = 0
+    epochs: int
+    batch_size: int
+    warmup_epochs: int
     """Epochs in which only the weights are trained."""
-    arch_every: int = 1
+    arch_every: int
     """Weight steps per step of the logits."""
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    arch_optimizer: ArchOptimizerConfig = field(default_factory=ArchOptimizerConfig)
-    clip_norm: float | None = 10.0
-    fixed: dict[str, str] = field(default_factory=dict)
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    arch_optimizer: ArchOptimizerConfig
+    clip_norm: float | None
+    fixed: dict[str, Any]
     """Choices that are not searched; with all of them the search is skipped."""
-    validate_every: int = 0
+    validate_every: int
     """Epochs between scores of the discretized network on the val split; 0 scores it once, at the end."""
-    calibration_batches: int = 8
+    calibration_batches: int
     """Training batches that set the BatchNorm statistics of the discretized network before it is scored."""
 
 
@@ -80,8 +80,8 @@ class SearchConfig:
 class EmaConfig:
     """Exponential moving average of the weights. See :mod:`darts_hpo.training.ema`."""
 
-    decay: float = 0.9999
-    tau: float | None = None
+    decay: float
+    tau: float | None
     """Updates over which the decay ramps up; null fits it to the length of the training."""
 
 
@@ -89,14 +89,14 @@ class EmaConfig:
 class RetrainConfig:
     """The retraining stage, for the found network and the reference alike."""
 
-    epochs: int = 40
-    batch_size: int = 16
-    inherit_weights: bool = False
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    ema: EmaConfig | None = field(default_factory=EmaConfig)
-    clip_norm: float | None = 10.0
-    validate_every: int = 1
+    epochs: int
+    batch_size: int
+    inherit_weights: bool
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    ema: EmaConfig | None
+    clip_norm: float | None
+    validate_every: int
     """Epochs between scores on the val split; the last epoch is always scored."""
 
 
@@ -104,30 +104,30 @@ class RetrainConfig:
 class TrainerConfig:
     """Where and how training runs."""
 
-    accelerator: str = "auto"
-    devices: int = 1
-    precision: str = "auto"
+    accelerator: str
+    devices: int
+    precision: str
     """``auto`` or Lightning's name; see :mod:`darts_hpo.training.precision`."""
-    channels_last: bool = True
+    channels_last: bool
     """Whether convolutions keep the channels of a pixel together in memory, which is faster on most devices."""
-    threads: int | None = None
+    threads: int | None
     """Threads of PyTorch on the CPU; null leaves its own choice."""
-    deterministic: bool = True
+    deterministic: bool
 
 
 @dataclass(frozen=True)
 class BudgetConfig:
     """How far this invocation goes. Not part of a run's identity: schedules span the full epochs regardless."""
 
-    search_epochs: int | None = None
-    retrain_epochs: int | None = None
+    search_epochs: int | None
+    retrain_epochs: int | None
 
 
 @dataclass(frozen=True)
 class ExportConfig:
     """What is exported."""
 
-    onnx: bool = True
+    onnx: bool
 
 
 @dataclass(frozen=True)
@@ -143,16 +143,16 @@ class RunConfig:
     relaxation: dict[str, Any]
     bilevel: dict[str, Any]
     selector: dict[str, Any]
-    data: dict[str, Any] = field(default_factory=dict)
-    costs: dict[str, Any] = field(default_factory=dict)
-    penalty: dict[str, Any] | None = None
-    search: SearchConfig = field(default_factory=SearchConfig)
-    retrain: RetrainConfig = field(default_factory=RetrainConfig)
-    reference: bool = True
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    budget: BudgetConfig = field(default_factory=BudgetConfig)
-    export: ExportConfig = field(default_factory=ExportConfig)
-    logger: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any]
+    costs: dict[str, Any]
+    penalty: dict[str, Any] | None
+    search: SearchConfig
+    retrain: RetrainConfig
+    reference: bool
+    trainer: TrainerConfig
+    budget: BudgetConfig
+    export: ExportConfig
+    logger: dict[str, Any]
 
 
 # -- reading a composed configuration ------------------------------------------------------------------------------
@@ -165,6 +165,7 @@ IGNORED_BY_IDENTITY = (
     "trainer.accelerator",
     "trainer.devices",
     "trainer.threads",
+    "task.workers",
 )
 """Keys that do not change what a run computes."""
 
@@ -236,15 +237,16 @@ def _read(schema: type[_T], data: Mapping[str, Any], path: str) -> _T:
     known = {f.name for f in fields(schema)}  # type: ignore[arg-type]
     for key in data:
         if key not in known and key != "hydra":
-            raise ConfigError(unknown_name(f"configuration key {path + key!r}; name", key, known))
+            raise ConfigError(
+                unknown_name("configuration key", path + key, {path + name for name in known - {"run_dir"}})
+            )
     values = {}
     for name in known:
         if name in data:
             values[name] = _convert(hints[name], data[name], path + name)
-    try:
-        return schema(**values)
-    except TypeError as error:
-        raise ConfigError(f"The configuration {path.rstrip('.') or 'file'} is incomplete: {error}.") from None
+    if absent := sorted(known - set(values)):
+        raise ConfigError(f"{path}{absent[0]} is not set; type {path}{absent[0]}=VALUE.")
+    return schema(**values)
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
@@ -284,25 +286,78 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
 
 
 def _check_ranges(config: RunConfig) -> None:
-    for path, value, low, high in (
-        ("search.epochs", config.search.epochs, 1, math.inf),
-        ("search.batch_size", config.search.batch_size, 1, math.inf),
-        ("search.arch_every", config.search.arch_every, 1, math.inf),
-        ("search.warmup_epochs", config.search.warmup_epochs, 0, math.inf),
-        ("retrain.epochs", config.retrain.epochs, 1, math.inf),
-        ("retrain.batch_size", config.retrain.batch_size, 1, math.inf),
-        ("retrain.validate_every", config.retrain.validate_every, 1, math.inf),
-        ("seed", config.seed, 0, 2**32 - 1),
-        ("trainer.devices", config.trainer.devices, 1, 1),
-    ):
-        if not low <= value <= high:
-            raise ConfigError(f"{path}={value}: expected a value from {low} to {high}.")
-    for stage in ("search", "retrain"):
-        optimizer: OptimizerConfig = getattr(config, stage).optimizer
-        if not optimizer.lr > 0:
-            raise ConfigError(f"{stage}.optimizer.lr={optimizer.lr}: expected a positive number.")
-        if not 0 <= optimizer.momentum < 1:
-            raise ConfigError(f"{stage}.optimizer.momentum={optimizer.momentum}: expected 0 <= momentum < 1.")
+    search, retrain, arch = config.search, config.retrain, config.search.arch_optimizer
+    _require_at_least(
+        1,
+        {
+            "search.epochs": search.epochs,
+            "search.batch_size": search.batch_size,
+            "search.arch_every": search.arch_every,
+            "search.calibration_batches": search.calibration_batches,
+            "retrain.epochs": retrain.epochs,
+            "retrain.batch_size": retrain.batch_size,
+            "retrain.validate_every": retrain.validate_every,
+            "trainer.threads": config.trainer.threads,
+            "budget.search_epochs": config.budget.search_epochs,
+            "budget.retrain_epochs": config.budget.retrain_epochs,
+        },
+    )
+    _require_at_least(
+        0,
+        {
+            "search.warmup_epochs": search.warmup_epochs,
+            "search.validate_every": search.validate_every,
+            "search.arch_optimizer.weight_decay": arch.weight_decay,
+            "search.optimizer.weight_decay": search.optimizer.weight_decay,
+            "retrain.optimizer.weight_decay": retrain.optimizer.weight_decay,
+            "seed": config.seed,
+        },
+    )
+    _require_positive(
+        {
+            "search.optimizer.lr": search.optimizer.lr,
+            "search.arch_optimizer.lr": arch.lr,
+            "search.clip_norm": search.clip_norm,
+            "retrain.optimizer.lr": retrain.optimizer.lr,
+            "retrain.clip_norm": retrain.clip_norm,
+            "retrain.ema.tau": retrain.ema.tau if retrain.ema else None,
+        }
+    )
+    _require_below_one(
+        {
+            "search.optimizer.momentum": search.optimizer.momentum,
+            "search.arch_optimizer.betas[0]": arch.betas[0],
+            "search.arch_optimizer.betas[1]": arch.betas[1],
+            "retrain.optimizer.momentum": retrain.optimizer.momentum,
+            "retrain.ema.decay": retrain.ema.decay if retrain.ema else None,
+        }
+    )
+    if config.trainer.devices != 1:
+        raise ConfigError(f"trainer.devices={config.trainer.devices}: training runs on one device; set it to 1.")
+    if config.seed >= 2**32:
+        raise ConfigError(f"seed={config.seed}: expected a number below 2^32.")
+    for name in ("name", "run"):
+        text = getattr(config, name)
+        if not re.fullmatch(r"[^/\\\s.][^/\\\s]*", text):
+            raise ConfigError(f"{name}={text!r} names a folder: expected no blank, no slash and no leading dot.")
+
+
+def _require_at_least(bound: int, values: Mapping[str, float | None]) -> None:
+    for path, value in values.items():
+        if value is not None and not bound <= value < math.inf:
+            raise ConfigError(f"{path}={value}: expected a number of at least {bound}.")
+
+
+def _require_positive(values: Mapping[str, float | None]) -> None:
+    for path, value in values.items():
+        if value is not None and not 0 < value < math.inf:
+            raise ConfigError(f"{path}={value}: expected a number above 0.")
+
+
+def _require_below_one(values: Mapping[str, float | None]) -> None:
+    for path, value in values.items():
+        if value is not None and not 0 <= value < 1:
+            raise ConfigError(f"{path}={value}: expected a number from 0 to below 1.")
 
 
 # -- building what YAML names --------------------------------------------------------------------------------------

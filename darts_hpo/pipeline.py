@@ -189,12 +189,8 @@ class Pipeline:
             self.relaxation, lambda options: module.discretized_score(options)[self.task.primary_metric]
         )
         discretized = module.discretized_score(choices) if self.relaxation.searched else None
-        probabilities = {
-            name: dict(zip(self.relaxation.option_names[name], p.double().tolist(), strict=True))
-            for name, p in self.relaxation.probabilities().items()
-        }
         facts = {
-            "probabilities": probabilities,
+            "probabilities": self.supernet.genotype_probabilities(self.relaxation.probabilities()),
             "entropy": self.relaxation.entropy(),
             "costs": {name: model.exact(choices) for name, model in models.items()},
             "seed": self.config.seed,

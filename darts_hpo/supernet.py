@@ -248,6 +248,13 @@ class Supernet(nn.Module, ABC):
         genotype.require_space(self.name, self.genotype_space)
         return dict(genotype.choices)
 
+    def genotype_probabilities(self, probabilities: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+        """Probability of every option of every choice of :attr:`genotype_space`, from those of :attr:`space`."""
+        return {
+            name: dict(zip(map(str, self.space.categorical(name).options), p.double().tolist(), strict=True))
+            for name, p in probabilities.items()
+        }
+
     def resolve_choice(self, name: str) -> tuple[str, ...]:
         """The choices of :attr:`space` that a name stands for; spaces with aliases or factored choices override it.
 

@@ -201,6 +201,20 @@ class GelanSupernet(Supernet):
             raise SpaceError(unknown_name(f"option in search.fixed.{name}", option, self.options))
         return self._split({role: option})
 
+    def genotype_probabilities(self, probabilities: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+        """Probability of every joint option of every role; kernel and activation are drawn independently."""
+        marginal = super().genotype_probabilities(probabilities)
+        if self.weight_sharing == "none":
+            return marginal
+        return {
+            role: {
+                name: marginal[f"{role}.{KERNEL}"][f"{option.kernel}x{option.kernel}"]
+                * marginal[f"{role}.{ACTIVATION}"][option.activation]
+                for name, option in self.options.items()
+            }
+            for role in self.roles
+        }
+
     def _role(self, name: str) -> str:
         role = self.aliases.get(name, name)
         if role not in self.roles:

@@ -463,3 +463,15 @@ def test_indicators(weight_sharing):
     indicators = supernet.collapse_indicators(probabilities)
     assert indicators == {"largest_kernel_share": pytest.approx(0.4), "option_agreement": 0.5}
     assert supernet.collapse_indicators({}) == {}
+
+
+@pytest.mark.parametrize("weight_sharing", ["none", "entangled"])
+def test_probabilities_of_joint_options(weight_sharing: str):
+    supernet = GelanSupernet("gelan-t", 3, (3, 64, 64), weight_sharing=weight_sharing, width=0.25)
+    relaxation = Softmax(supernet.space, init_std=1.0)
+    joint = supernet.genotype_probabilities(relaxation.probabilities())
+    genotype = supernet.genotype(relaxation.argmax())
+    assert set(joint) == set(genotype.choices)
+    for role, probabilities in joint.items():
+        assert sum(probabilities.values()) == pytest.approx(1.0)
+        assert max(probabilities, key=probabilities.__getitem__) == genotype.choices[role]
