@@ -9,6 +9,7 @@ from torch import nn
 
 from darts_hpo.errors import ConfigError, GenotypeError, SpaceError
 from darts_hpo.normalization import recalibrate_batchnorm
+from darts_hpo.relaxations import Softmax
 from darts_hpo.supernet import Gate, MixedOp, one_hot_gates
 from supernets.gelan import BLOCK_OPTIONS, BlockOption, Description, GelanNetwork, GelanSupernet, load_description
 from supernets.gelan.blocks import RepNCSPELAN4
