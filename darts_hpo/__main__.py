@@ -1,4 +1,4 @@
-"""``python -m darts_hpo`` is the same command line as ``train.py``."""
+"""``python -m darts_hpo`` is the command ``darts-hpo``."""
 
 from darts_hpo.cli import main
 

@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from darts_hpo.config import register_resolvers, typed_config
@@ -58,13 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.raiseExceptions = False  # a full disk is reported once and by us, not by every line of the log
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     try:
-        directory = config_dir()
         one_run = not any(argument.startswith("-") for argument in given)
         if one_run:
-            _check_composition(directory, given)
+            _check_composition(given)
         with _exceptions_from_hydra(remark=not one_run):
             sys.argv = [sys.argv[0], *given]
-            hydra.main(version_base="1.3", config_path=str(directory), config_name="train")(_task)()
+            hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")(_task)()
     except RunStopped as stop:
         _say(f"stopped: {stop}")
         sys.exit(EXIT_STOPPED)
@@ -74,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (DartsHPOError, HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             raise
-        _say(f"error: {_one_line(error, directory)}")
+        _say(f"error: {_one_line(error, given)}")
         sys.exit(1)
 
 
@@ -123,48 +122,50 @@ def _task(cfg: DictConfig) -> float | None:
     return run_pipeline(typed_config(cfg, run_dir=HydraConfig.get().runtime.output_dir))
 
 
-def _check_composition(directory: Path, overrides: Sequence[str]) -> None:
+def _check_composition(overrides: Sequence[str]) -> None:
     """Compose once before Hydra makes any directory, so that a typing error leaves nothing behind."""
-    with initialize_config_dir(config_dir=str(directory), version_base="1.3"):
-        cfg = compose("train", overrides=list(overrides), return_hydra_config=True)
-        run_dir = Path(cfg.hydra.run.dir)
-        del cfg["hydra"]
-        typed_config(cfg)
+    with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+        typed_config(compose("train", overrides=list(overrides)))
+        run_dir = Path(compose("train", overrides=list(overrides), return_hydra_config=True).hydra.run.dir)
     GlobalHydra.instance().clear()
     RunDirectory(run_dir).create()  # where that is refused, Hydra would answer with a traceback
 
 
-def _one_line(error: Exception, directory: Path) -> str:
+def _one_line(error: Exception, overrides: Sequence[str]) -> str:
     """What was wrong, the nearest valid names and what to type."""
     text = str(error)
     if isinstance(error, DartsHPOError):
         return text
-    if isinstance(error, MissingConfigException):
-        match = re.search(r"Could not find '([^']+)'", text)
-        if match and "/" in match.group(1):
-            group, _, option = match.group(1).rpartition("/")
-            valid = sorted(path.stem for path in (directory / group).glob("*.yaml"))
-            if valid:
-                close = nearest_names(option, valid)
-                hint = f" Did you mean {' or '.join(f'{group}={name}' for name in close)}?" if close else ""
-                return f"There is no {group}={option}.{hint} Valid: {', '.join(valid)}."
-            groups = sorted(path.name for path in directory.iterdir() if path.is_dir())
+    groups = sorted(path.name for path in config_dir().iterdir() if path.is_dir() and path.name != "hydra")
+    match = re.search(r"Could not find '([^']+)'", text) if isinstance(error, MissingConfigException) else None
+    if match and "/" in match.group(1):
+        group, _, option = match.group(1).rpartition("/")
+        valid = sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+        if not valid:
             return f"There is no configuration group {group!r}. Valid: {', '.join(groups)}."
+        return f"There is no {group}={option}.{_hint(option, valid, f'{group}=')} Valid: {', '.join(valid)}."
     if match := re.search(r"Could not override '([^']+)'", text):
-        return f"There is no configuration key {match.group(1)!r}.{_nearest_key(match.group(1), directory)}"
+        chosen = [override for override in overrides if override.lstrip("+").partition("=")[0] in groups]
+        hint = _hint(match.group(1), _every_key(chosen))
+        return f"There is no configuration key {match.group(1)!r}.{hint} See every key with: python train.py --cfg job"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[:2]) if lines else type(error).__name__
 
 
-def _nearest_key(key: str, directory: Path) -> str:
-    from omegaconf import OmegaConf
+def _hint(name: str, valid: Sequence[str], prefix: str = "") -> str:
+    close = nearest_names(name, valid)
+    return f" Did you mean {' or '.join(prefix + other for other in close)}?" if close else ""
 
-    with initialize_config_dir(config_dir=str(directory), version_base="1.3"):
-        cfg = compose("train")
-    GlobalHydra.instance().clear()
-    node = OmegaConf.select(cfg, key.rpartition(".")[0]) if "." in key else cfg
-    names = [str(name) for name in node] if isinstance(node, DictConfig) else []
-    prefix = key.rpartition(".")[0] + "." if "." in key else ""
-    close = [prefix + name for name in nearest_names(key.rpartition(".")[2], names)]
-    hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    return f"{hint} See every key with: python train.py --cfg job"
+
+def _every_key(overrides: Sequence[str]) -> list[str]:
+    """Dotted names of all keys of a composition."""
+    with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+        cfg = compose("train", overrides=list(overrides))
+
+    def names(node: Any, prefix: str) -> Iterator[str]:
+        for key in node:
+            yield f"{prefix}{key}"
+            if OmegaConf.is_dict(OmegaConf.select(node, key, throw_on_missing=False)):
+                yield from names(node[key], f"{prefix}{key}.")
+
+    return list(names(cfg, ""))

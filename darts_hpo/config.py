@@ -111,7 +111,7 @@ class TrainerConfig:
     channels_last: bool
     """Whether convolutions keep the channels of a pixel together in memory, which is faster on most devices."""
     threads: int | None
-    """Threads of PyTorch on the CPU; null leaves its own choice."""
+    """Threads of PyTorch on the CPU; null measures what is fastest, once per run."""
     deterministic: bool
 
 
@@ -189,7 +189,7 @@ def typed_config(cfg: DictConfig, run_dir: str = "") -> RunConfig:
         text = _first_line(error)
         if match := re.search(r"Missing mandatory value: (\S+)", text):
             raise ConfigError(f"{match.group(1)} is not set; type {match.group(1)}=VALUE.") from None
-        raise ConfigError(text) from None
+        raise ConfigError(f"{error.full_key}: {text}." if error.full_key else text) from None
     assert isinstance(plain, dict)
     settings = {str(key): value for key, value in plain.items()} | {"run_dir": run_dir}
     config = _read(RunConfig, settings, "")
@@ -375,8 +375,8 @@ def build(node: Mapping[str, Any], /, **arguments: Any) -> Any:
     Raises:
         ConfigError: no target, one outside the allowed packages, or an argument it does not take.
     """
-    if "_target_" not in node:
-        raise ConfigError(f"A configuration node lacks _target_ (keys: {', '.join(map(str, node)) or 'none'}).")
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise ConfigError(f"The configuration node {node!r} lacks _target_, the name of what is to be built.")
     target = locate(node["_target_"])
     given = {str(key): _build_nested(value) for key, value in node.items() if key != "_target_"} | arguments
     signature = inspect.signature(target)
@@ -384,11 +384,29 @@ def build(node: Mapping[str, Any], /, **arguments: Any) -> Any:
     for key in given:
         if key not in signature.parameters and not takes_any:
             raise ConfigError(unknown_name(f"argument of {node['_target_']}", key, signature.parameters))
+        if key in signature.parameters and key not in arguments:
+            given[key] = _plain_value(signature.parameters[key], given[key], node["_target_"])
     try:
         signature.bind(**given)
     except TypeError as error:
         raise ConfigError(f"{node['_target_']}: {error}.") from None
     return target(**given)
+
+
+_PLAIN_HINTS: dict[str, Any] = {
+    text: hint
+    for kind in (bool, int, float, str)
+    for text, hint in ((kind.__name__, kind), (f"{kind.__name__} | None", kind | None))
+}
+
+
+def _plain_value(parameter: inspect.Parameter, value: Any, target: str) -> Any:
+    """A value as the parameter is annotated, where that is a plain number, text or truth value."""
+    annotation = parameter.annotation
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    if text not in _PLAIN_HINTS:
+        return value
+    return _convert(_PLAIN_HINTS[text], value, f"{target}: {parameter.name}")
 
 
 def _build_nested(value: Any) -> Any:

@@ -10,20 +10,24 @@ import dataclasses
 import hashlib
 import json
 import logging
+import pickle
 import shutil
+import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from darts_hpo.config import IGNORED_BY_IDENTITY, RunConfig, build
+from darts_hpo.bilevel import BilevelRule
+from darts_hpo.config import IGNORED_BY_IDENTITY, RetrainConfig, RunConfig, SearchConfig, build
 from darts_hpo.costs import CostModel, CostPenalty, deployed
-from darts_hpo.errors import ConfigError, DartsHPOError, RunStopped, unknown_name
+from darts_hpo.errors import ConfigError, DartsHPOError, GenotypeError, RunDirectoryError, RunStopped, unknown_name
 from darts_hpo.genotype import Genotype
 from darts_hpo.relaxations import Relaxation
 from darts_hpo.runs.directory import RunDirectory
@@ -36,8 +40,10 @@ from darts_hpo.training.precision import resolve_precision
 from darts_hpo.training.progress import StageProgress
 from darts_hpo.training.resources import measured
 from darts_hpo.training.retrain import RetrainModule
-from darts_hpo.training.search import Penalty, SearchModule
-from darts_hpo.training.task import Task
+from darts_hpo.training.search import Penalty, SearchModule, require_supported_gates
+from darts_hpo.training.task import Split, Task
+from darts_hpo.training.threads import fastest_thread_count
+from darts_hpo.training.weight_training import WeightSchedule, training_loader, weight_optimizer
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +85,7 @@ class Pipeline:
 
     def run(self) -> float | None:
         """Every stage that is not done yet."""
-        with self._discarding_fresh_directory():
+        with self._undoing_a_failed_start():
             self.directory.write_config(dataclasses.asdict(self.config), IGNORED_BY_IDENTITY)
             if self.directory.finished() and self.directory.report.exists():
                 log.info("%s is finished; start another run with run=NAME.", self.directory.path)
@@ -97,10 +103,9 @@ class Pipeline:
             self._status("STOPPED", str(stop))
             raise
         except Exception as error:
-            self._status(
-                "FAILED",
-                f"{type(error).__name__}: {error}" if not isinstance(error, DartsHPOError) else str(error),
-            )
+            reason = str(error) if isinstance(error, DartsHPOError) else f"{type(error).__name__}: {error}"
+            with suppress(RunDirectoryError):  # a full disk does not take the reason either
+                self._status("FAILED", reason)
             raise
         self._print_table()
         return self._score()
@@ -109,9 +114,8 @@ class Pipeline:
 
     def _prepare(self) -> None:
         config = self.config
-        if config.trainer.threads is not None:
-            torch.set_num_threads(config.trainer.threads)
-        if not (self.directory.path / "provenance.json").exists():
+        self._set_threads()
+        if not self.directory.provenance.exists():
             write_json(self.directory.provenance, provenance(config.seed))
         self.task = build(config.task)
         self.task.prepare(self.directory.path, config.seed)
@@ -125,7 +129,37 @@ class Pipeline:
         )
         self.rule = build(config.bilevel)
         self.selector = build(config.selector)
-        self.costs = {name: build(node) for name, node in config.costs.items()}
+        self.costs = {name: build(node) for name, node in config.costs.items() if node}
+        self.penalty: CostPenalty | None = build(config.penalty) if config.penalty else None
+        self._check_training()
+
+    def _check_training(self) -> None:
+        """Refuse now what training would refuse later: a retraining comes hours after the command was typed."""
+        config = self.config
+        self._trainer(self.rule, logger=False, enable_checkpointing=False)
+        if self.penalty is not None:
+            names = {cost.name for cost in self.costs.values()}
+            if self.penalty.cost.name not in names:
+                raise ConfigError(
+                    unknown_name("cost in penalty.cost (of those in costs)", self.penalty.cost.name, names)
+                )
+        stages: list[tuple[str, SearchConfig | RetrainConfig, Split]] = [("retrain", config.retrain, "train+arch")]
+        if self.relaxation.searched:
+            require_supported_gates(self.relaxation, self.supernet)
+            stages.append(("search", config.search, "train"))
+            if self.rule.needs_arch_batch:
+                stages.append(("search", config.search, "arch"))
+        for stage, settings, split in stages:
+            training_loader(self.task, split, stage=stage, batch_size=settings.batch_size, epochs=settings.epochs)
+            weight_optimizer(self.task, self.supernet, settings.optimizer)
+            WeightSchedule(settings.optimizer, settings.schedule, steps_per_epoch=1, epochs=settings.epochs)
+
+    def _set_threads(self) -> None:
+        """As configured; else as the run began, for sums depend on it; else what is fastest here."""
+        threads = self.config.trainer.threads
+        if threads is None and self.directory.provenance.exists():
+            threads = json.loads(self.directory.provenance.read_text())["torch_threads"]
+        torch.set_num_threads(fastest_thread_count() if threads is None else threads)
 
     # -- stages -------------------------------------------------------------------------------------------------
 
@@ -133,7 +167,7 @@ class Pipeline:
         if not self.directory.genotype.exists():
             with self._stage("search"):
                 self._search()
-        found = Genotype.load(self.directory.genotype)
+        found = self._found_genotype()
         found.require_space(self.supernet.name, self.supernet.genotype_space)
         reference = self.supernet.genotype(self.supernet.reference_choices())
         candidates = {"found": (found, self.directory.retrain)}
@@ -181,8 +215,7 @@ class Pipeline:
             budget = self.config.budget.search_epochs or config.epochs
             progress = StageProgress("search", config.epochs, self.task.primary_metric)
             recorder = SearchRecorder(self.directory, budget, self.task.primary_metric, progress.epoch)
-            self._fit(module, config.epochs, [recorder, LastCheckpoint(checkpoint), progress], checkpoint)
-            self._require_reached("search", module.current_epoch, config.epochs)
+            self._fit("search", module, (config.epochs, budget), [recorder, progress], checkpoint)
         else:
             log.info("Every choice is fixed: the search is skipped.")
         choices = self.selector.select(
@@ -214,8 +247,7 @@ class Pipeline:
         log.info("Training the %s network for %d epochs", who, config.epochs)
         progress = StageProgress(title, config.epochs, self.task.primary_metric)
         recorder = RetrainRecorder(self.directory, folder, budget, self.task.primary_metric, progress.epoch)
-        self._fit(module, config.epochs, [recorder, LastCheckpoint(checkpoint), progress], checkpoint)
-        self._require_reached(title, module.current_epoch, config.epochs)
+        self._fit(title, module, (config.epochs, budget), [recorder, progress], checkpoint)
 
     def _evaluate(self, genotype: Genotype, folder: Path) -> dict[str, Any]:
         network = self._best_network(genotype, folder)
@@ -256,6 +288,13 @@ class Pipeline:
             )
             self.metrics["export"] = dataclasses.asdict(parity)
 
+    def _found_genotype(self) -> Genotype:
+        try:
+            return Genotype.load(self.directory.genotype)
+        except GenotypeError as error:
+            remedy = "delete it and run the same command: it is taken from the search again"
+            raise RunDirectoryError(f"{str(error).rstrip('.')}; {remedy}.") from error
+
     # -- networks -----------------------------------------------------------------------------------------------
 
     def _fresh_network(self, genotype: Genotype) -> nn.Module:
@@ -268,7 +307,7 @@ class Pipeline:
 
     def _best_network(self, genotype: Genotype, folder: Path) -> nn.Module:
         network = self.supernet.derive(genotype)
-        state = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)
+        state = _load(folder / "best.ckpt", f"delete {folder} and run the same command: the network is trained again")
         network.load_state_dict(state["network"])
         return network.eval()
 
@@ -278,7 +317,7 @@ class Pipeline:
             raise ConfigError(
                 "retrain.inherit_weights=true needs a search, but every choice is fixed; set it to false."
             )
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        state = _load(path, "start another run with run=NAME")["state_dict"]
         prefix = "supernet."
         self.supernet.load_state_dict(
             {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
@@ -288,8 +327,13 @@ class Pipeline:
         """Measured once per run, then read back: a resumed run sees the same latencies."""
         path = self.directory.search / "costs.json"
         if path.exists():
-            stored = json.loads(path.read_text())
-            models = {name: CostModel.from_json(data) for name, data in stored.items()}
+            try:
+                stored = json.loads(path.read_text())
+                models = {name: CostModel.from_json(data) for name, data in stored.items()}
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise RunDirectoryError(
+                    f"{path} is damaged ({error}); delete it and run the same command: costs are measured again."
+                ) from error
             for model in models.values():
                 model.require_supernet(self.supernet)
             return models
@@ -300,48 +344,96 @@ class Pipeline:
         return models
 
     def _penalty(self, models: Mapping[str, CostModel]) -> Penalty | None:
-        if not self.config.penalty:
+        penalty = self.penalty
+        if penalty is None:
             return None
-        penalty: CostPenalty = build(self.config.penalty)
-        measured_costs = {model.name: model for model in models.values()}
-        if penalty.cost.name not in measured_costs:
-            raise ConfigError(unknown_name("cost in penalty.cost; cost", penalty.cost.name, measured_costs))
-        model = measured_costs[penalty.cost.name]
+        model = next(model for model in models.values() if model.name == penalty.cost.name)
         return lambda loss, gates: penalty.term(loss, model, gates)
 
     # -- training -----------------------------------------------------------------------------------------------
 
-    def _fit(self, module: pl.LightningModule, epochs: int, callbacks: list[Callback], checkpoint: Path) -> None:
-        trainer_config = self.config.trainer
-        if trainer_config.channels_last:
+    def _fit(
+        self,
+        stage: str,
+        module: pl.LightningModule,
+        length: tuple[int, int],
+        callbacks: list[Callback],
+        checkpoint: Path,
+    ) -> None:
+        """Train a module from its checkpoint, or from the start.
+
+        Args:
+            stage: for messages.
+            module: what is trained.
+            length: epochs of the full training, and after how many this invocation ends.
+            callbacks: recorders and displays; the checkpoint is written after them.
+            checkpoint: of the last finished epoch.
+
+        Raises:
+            RunStopped: the training is not complete, because of its budget or a request to stop.
+        """
+        epochs, budget = length
+        done = 0
+        if checkpoint.exists():
+            remedy = "delete it and run the same command: this stage starts over"
+            done = int(_load(checkpoint, remedy)["epoch"]) + 1
+        if done < epochs and done >= budget:
+            raise RunStopped(self._why_incomplete(stage, done, epochs))
+        if self.config.trainer.channels_last:
             module.to(memory_format=torch.channels_last)
-        trainer = pl.Trainer(
+        trainer = self._trainer(
+            getattr(module, "rule", None),
             max_epochs=epochs,
-            accelerator=trainer_config.accelerator,
-            devices=1,
-            precision=resolve_precision(  # type: ignore[arg-type]
-                trainer_config.precision, trainer_config.accelerator, getattr(module, "rule", None)
-            ),
-            deterministic=trainer_config.deterministic,
-            callbacks=[RngState(), *callbacks],
+            callbacks=[RngState(), *callbacks, LastCheckpoint(checkpoint)],
             logger=self._loggers(),
-            limit_val_batches=0,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=str(self.directory.path),
         )
-        trainer.fit(module, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
+        on_interrupt = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(module, ckpt_path=str(checkpoint) if done else None, weights_only=True)
+        except SystemExit:  # Lightning's answer to Ctrl-C, which it turns off besides
+            signal.signal(signal.SIGINT, on_interrupt)
+            raise KeyboardInterrupt from None
+        if module.current_epoch < epochs:
+            raise RunStopped(self._why_incomplete(stage, module.current_epoch, epochs))
+
+    def _trainer(self, rule: BilevelRule | None, **arguments: Any) -> pl.Trainer:
+        """A trainer on the configured device.
+
+        Raises:
+            ConfigError: there is no such device, or it cannot do what is asked for.
+        """
+        config = self.config.trainer
+        precision = resolve_precision(config.precision, config.accelerator, rule)
+        try:
+            return pl.Trainer(
+                accelerator=config.accelerator,
+                devices=1,
+                precision=precision,  # type: ignore[arg-type]
+                deterministic=config.deterministic,
+                limit_val_batches=0,
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                default_root_dir=str(self.directory.path),
+                **arguments,
+            )
+        except (MisconfigurationException, ValueError) as error:
+            raise ConfigError(
+                f"trainer.accelerator={config.accelerator} with trainer.precision={config.precision} cannot be used: "
+                f"{' '.join(str(error).split())} Use trainer.accelerator=auto."
+            ) from error
+
+    def _why_incomplete(self, stage: str, epoch: int, epochs: int) -> str:
+        ended = f"{stage} ended after epoch {epoch} of {epochs}"
+        if self.directory.stop_requested():
+            return f"{ended}: STOP was found. The same command continues."
+        kind = "search" if stage == "search" else "retrain"
+        return f"{ended}: budget.{kind}_epochs is used up. The same command with a larger one continues."
 
     def _loggers(self) -> list[Any]:
         directory = str(self.directory.path)
         return [build(node, save_dir=directory) for node in self.config.logger.values() if node]
-
-    def _require_reached(self, stage: str, epoch: int, epochs: int) -> None:
-        if epoch < epochs:
-            asked = "STOP was found" if self.directory.stop_requested() else "the budget is used up"
-            raise RunStopped(f"{stage} ended after epoch {epoch} of {epochs}: {asked}. The same command continues.")
 
     def _stage_seed(self, stage: str) -> int:
         """Stages draw from streams of their own, so that one's length does not shift another's."""
@@ -358,6 +450,8 @@ class Pipeline:
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
+        if self.directory.stop_requested():
+            raise RunStopped(f"STOP was found before the stage {name}. The same command continues.")
         with measured() as usage:
             yield
         earlier = self.metrics["stages"].get(name, {})
@@ -414,14 +508,18 @@ class Pipeline:
         log.info("Everything is in %s; open %s", self.directory.path, self.directory.report.name)
 
     @contextmanager
-    def _discarding_fresh_directory(self) -> Iterator[None]:
-        """A mistake found before any work leaves nothing behind."""
-        fresh = not self.directory.config.exists()
+    def _undoing_a_failed_start(self) -> Iterator[None]:
+        """A mistake found before any work leaves nothing behind: no new directory, no new file in an old one."""
+        path = self.directory.path
+        before = set(path.iterdir())
         try:
             yield
-        except DartsHPOError:
-            if fresh:
-                shutil.rmtree(self.directory.path, ignore_errors=True)
+        except BaseException:
+            if {entry.name for entry in before} <= {".lock", "train.log"}:
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                for entry in set(path.iterdir()) - before:
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             raise
 
 
@@ -429,6 +527,19 @@ def _device(accelerator: str) -> torch.device:
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("cpu")
+
+
+def _load(path: Path, remedy: str) -> dict[str, Any]:
+    """A checkpoint of ours, on the CPU.
+
+    Raises:
+        RunDirectoryError: it is missing or damaged.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        raise RunDirectoryError(f"{path} is missing or damaged; {remedy}.") from error
+    return content
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

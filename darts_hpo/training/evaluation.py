@@ -26,7 +26,8 @@ def evaluate(
     """Metrics of a network in evaluation mode on a whole split.
 
     Raises:
-        TrainingError: the primary metric is not finite; no such number is ever reported as a score.
+        TrainingError: an output of the network or the primary metric is not finite. (A comparison with NaN is
+            false, so a metric may well make a finite number of such outputs; it would be no score.)
     """
     was_training = network.training
     network.eval()
@@ -36,6 +37,11 @@ def evaluate(
             moved = to_device(batch, device)
             with autocast():
                 outputs = network(task.inputs(moved))
+            if not _all_finite(outputs):
+                raise TrainingError(
+                    f"The network's outputs on the {split} split are not finite: training diverged. Lower the learning "
+                    "rate (search.optimizer.lr, retrain.optimizer.lr) or lengthen the warm-up."
+                )
             metric.update(network, outputs, moved)
     finally:
         network.train(was_training)
@@ -69,6 +75,14 @@ def evaluate_choices(
 
     recalibrate_batchnorm(network, forward, batches)
     return evaluate(network, task, "val", device=device, autocast=autocast)
+
+
+def _all_finite(outputs: Any) -> bool:
+    if isinstance(outputs, torch.Tensor):
+        return bool(torch.isfinite(outputs).all())
+    if isinstance(outputs, Mapping):
+        return all(map(_all_finite, outputs.values()))
+    return not isinstance(outputs, (list, tuple)) or all(map(_all_finite, outputs))
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

@@ -12,11 +12,10 @@ from torch.utils.data import DataLoader
 
 from darts_hpo.bilevel.base import require_finite
 from darts_hpo.config import RetrainConfig
-from darts_hpo.errors import ConfigError
 from darts_hpo.training.ema import WeightAverage, ramp_for
 from darts_hpo.training.evaluation import evaluate
 from darts_hpo.training.task import Task
-from darts_hpo.training.weight_training import EpochMeans, WeightSchedule, weight_optimizer
+from darts_hpo.training.weight_training import EpochMeans, WeightSchedule, training_loader, weight_optimizer
 
 
 class RetrainModule(pl.LightningModule):
@@ -50,11 +49,9 @@ class RetrainModule(pl.LightningModule):
     def train_dataloader(self) -> DataLoader[Any]:
         """One pass over the train and arch splits an epoch."""
         config = self.config
-        loader = self.task.loader("train+arch", training=True, batch_size=config.batch_size, epochs=config.epochs)
-        if len(loader) == 0:
-            raise ConfigError(
-                f"There are fewer training images than retrain.batch_size={config.batch_size}; use a smaller batch."
-            )
+        loader = training_loader(
+            self.task, "train+arch", stage="retrain", batch_size=config.batch_size, epochs=config.epochs
+        )
         self._schedule = WeightSchedule(config.optimizer, config.schedule, len(loader), config.epochs)
         self._require_average(len(loader))
         return loader

@@ -19,8 +19,8 @@ from darts_hpo.normalization import frozen_batchnorm
 from darts_hpo.relaxations.base import Phase, Relaxation
 from darts_hpo.supernet import Gate, Gates, Supernet
 from darts_hpo.training.evaluation import evaluate_choices
-from darts_hpo.training.task import Task
-from darts_hpo.training.weight_training import EpochMeans, WeightSchedule, weight_optimizer
+from darts_hpo.training.task import Split, Task
+from darts_hpo.training.weight_training import EpochMeans, WeightSchedule, training_loader, weight_optimizer
 
 
 class Penalty(Protocol):
@@ -60,12 +60,7 @@ class SearchModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        for phase, kind in relaxation.kinds.items():
-            if kind not in supernet.gate_kinds:
-                raise ConfigError(
-                    f"{type(relaxation).__name__} gives gates of kind {kind!r} ({phase} phase), which {supernet.name} "
-                    f"cannot run; it supports {', '.join(sorted(supernet.gate_kinds))}. Choose another relaxation=..."
-                )
+        require_supported_gates(relaxation, supernet)
         self.task, self.supernet, self.relaxation, self.rule = task, supernet, relaxation, rule
         self.config, self.penalty, self.costs = config, penalty, dict(costs or {})
         self.generator = torch.Generator().manual_seed(seed)
@@ -86,15 +81,12 @@ class SearchModule(pl.LightningModule):
 
     def train_dataloader(self) -> CombinedLoader:
         """One pass over the train split an epoch; arch batches start over when they run out."""
-        epochs, size = self.config.epochs, self.config.batch_size
-        loaders = {"train": self.task.loader("train", training=True, batch_size=size, epochs=epochs)}
-        if self.rule.needs_arch_batch:
-            loaders["arch"] = self.task.loader("arch", training=True, batch_size=size, epochs=epochs)
-        for split, loader in loaders.items():
-            if len(loader) == 0:
-                raise ConfigError(
-                    f"The {split} split has fewer images than search.batch_size={size}; use a smaller batch."
-                )
+        epochs = self.config.epochs
+        splits: tuple[Split, ...] = ("train", "arch") if self.rule.needs_arch_batch else ("train",)
+        loaders = {
+            split: training_loader(self.task, split, stage="search", batch_size=self.config.batch_size, epochs=epochs)
+            for split in splits
+        }
         self._schedule = WeightSchedule(
             self.config.optimizer, self.config.schedule, steps_per_epoch(loaders.values()), epochs
         )
@@ -205,6 +197,20 @@ class SearchModule(pl.LightningModule):
             calibration_batches=self.config.calibration_batches,
             batch_size=self.config.batch_size,
         )
+
+
+def require_supported_gates(relaxation: Relaxation, supernet: Supernet) -> None:
+    """Refuse a relaxation whose gates a supernet cannot run.
+
+    Raises:
+        ConfigError: names the kind and those that are supported.
+    """
+    for phase, kind in relaxation.kinds.items():
+        if kind not in supernet.gate_kinds:
+            raise ConfigError(
+                f"{type(relaxation).__name__} gives gates of kind {kind!r} ({phase} phase), which {supernet.name} "
+                f"cannot run; it supports {', '.join(sorted(supernet.gate_kinds))}. Choose another relaxation=..."
+            )
 
 
 def steps_per_epoch(loaders: Sequence[Any] | Any) -> int:

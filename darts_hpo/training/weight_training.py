@@ -6,11 +6,13 @@ from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from darts_hpo.config import OptimizerConfig, ScheduleConfig
+from darts_hpo.errors import ConfigError
 from darts_hpo.training.optimizers import apply_schedule, build_optimizer
 from darts_hpo.training.schedules import Schedule, ScheduleValues
-from darts_hpo.training.task import Task
+from darts_hpo.training.task import Split, Task
 
 
 def weight_optimizer(task: Task, network: nn.Module, config: OptimizerConfig) -> Optimizer:
@@ -22,6 +24,27 @@ def weight_optimizer(task: Task, network: nn.Module, config: OptimizerConfig) ->
         momentum=config.momentum,
         weight_decay=config.weight_decay,
     )
+
+
+def training_loader(task: Task, split: Split, *, stage: str, batch_size: int, epochs: int) -> DataLoader[Any]:
+    """Training batches of a split.
+
+    Args:
+        task: has the data.
+        split: which images.
+        stage: ``search`` or ``retrain``, for the message.
+        batch_size: images in a batch.
+        epochs: of the full training.
+
+    Raises:
+        ConfigError: the split is too small for a single batch.
+    """
+    loader = task.loader(split, training=True, batch_size=batch_size, epochs=epochs)
+    if len(loader) == 0:
+        raise ConfigError(
+            f"The {split} split has too few images for {stage}.batch_size={batch_size}; use a smaller batch."
+        )
+    return loader
 
 
 class WeightSchedule:

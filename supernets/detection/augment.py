@@ -75,7 +75,7 @@ class Augmentation:
         for entry in fields(self):
             value, most = getattr(self, entry.name), upper.get(entry.name, 1.0)
             if not 0 <= value <= most:
-                raise ConfigError(f"augmentation.{entry.name} is {value}; it must lie between 0 and {most:g}.")
+                raise ConfigError(f"data.augmentation.{entry.name} is {value}; it must lie between 0 and {most:g}.")
 
 
 class Labelled(NamedTuple):

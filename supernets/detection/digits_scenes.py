@@ -64,12 +64,14 @@ def digits_scenes(
     sizes = {"train": n_train, "arch": n_arch, "val": n_val, "test": n_test}
     for name, number in sizes.items():
         if number < 1:
-            raise ConfigError(f"data.n_{name} is {number}; at least one scene is needed.")
+            raise ConfigError(f"data.source.n_{name} is {number}; at least one scene is needed.")
     if image_size < 64:
         raise ConfigError(f"data.image_size is {image_size}; digits need at least 64 pixels.")
     fewest, most = digits_per_scene
     if not 1 <= fewest <= most:
-        raise ConfigError(f"data.digits_per_scene is {list(digits_per_scene)}; expected [fewest, most], 1 or more.")
+        raise ConfigError(
+            f"data.source.digits_per_scene is {list(digits_per_scene)}; expected [fewest, most], 1 or more."
+        )
     images, targets = load_digits(return_X_y=True)
     digits = images.reshape(-1, 8, 8).astype(np.float32) / 16
     pools = source_pools(targets, seed)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
-from torchvision.io import encode_png
 from torchvision.transforms.v2 import functional
 from torchvision.utils import make_grid
 
@@ -49,7 +50,7 @@ def detection_examples(
             f"Truth above, detections with a score of at least {SHOWN_CONFIDENCE} below. "
             "A bad sign: objects without a box below, or boxes around background."
         ),
-        png=bytes(encode_png(grid).numpy().tobytes()),
+        png=_png(grid),
     )
 
 
@@ -58,3 +59,10 @@ def _drawn(image: Tensor, boxes: Tensor, labels: Tensor, class_names: Sequence[s
     scale = _SIDE / image.shape[-1]
     enlarged = functional.resize(image, [_SIDE, _SIDE], antialias=True)
     return draw_objects(enlarged, boxes * scale, labels, class_names)
+
+
+def _png(image: Tensor) -> bytes:
+    """A file's content for an image `3 x H x W`, uint8."""
+    file = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, format="PNG")
+    return file.getvalue()

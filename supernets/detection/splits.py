@@ -121,7 +121,7 @@ def make_splits(
     fractions = {"arch": arch_fraction, "val": val_fraction, "test": test_fraction}
     for name, fraction in fractions.items():
         if not 0 < fraction < 1:
-            raise ConfigError(f"data.{name}_fraction is {fraction}; it must lie between 0 and 1.")
+            raise ConfigError(f"task.{name}_fraction is {fraction}; it must lie between 0 and 1.")
     offered = _without_duplicates(data)
     pool = [record.id for record in offered.get("train", [])]
     if not pool:

@@ -44,6 +44,8 @@ class DetectionTask(Task):
         dfl_gain: weight of the distribution focal loss.
         auxiliary_weight: weight of an auxiliary head's loss beside the main one's.
         arch_fraction: share of the training images that drive the logits, where the data set offers no such split.
+        val_fraction: share of the images offered for training that becomes ``val``, where none is offered.
+        test_fraction: the same for ``test``.
         evaluation_batch_size: images in a batch when nothing is trained.
         workers: processes that load images; 0 loads in the training process.
         confidence: predictions below are not evaluated.
@@ -67,6 +69,8 @@ class DetectionTask(Task):
         dfl_gain: float = 1.5,
         auxiliary_weight: float = 0.25,
         arch_fraction: float = 0.3,
+        val_fraction: float = 0.15,
+        test_fraction: float = 0.15,
         evaluation_batch_size: int = 16,
         workers: int = 0,
         confidence: float = 0.001,
@@ -84,11 +88,12 @@ class DetectionTask(Task):
             dfl_gain=dfl_gain,
             auxiliary_weight=auxiliary_weight,
         )
-        self.arch_fraction, self.evaluation_batch_size, self.workers = (
-            arch_fraction,
-            evaluation_batch_size,
-            workers,
-        )
+        self.evaluation_batch_size, self.workers = evaluation_batch_size, workers
+        self._fractions = {
+            "arch_fraction": arch_fraction,
+            "val_fraction": val_fraction,
+            "test_fraction": test_fraction,
+        }
         self._metric_arguments = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
         self._cache = ImageCache(image_size)
         self._seed = 0
@@ -104,7 +109,7 @@ class DetectionTask(Task):
         """
         self._seed = seed
         self.data.log_summary()
-        self._splits = prepare_splits(self.data, run_dir, seed, arch_fraction=self.arch_fraction)
+        self._splits = prepare_splits(self.data, run_dir, seed, **self._fractions)
         splits: tuple[Split, ...] = ("train", "arch", "val", "test")
         for split in splits:
             self._cache.fill(self.splits.records(self.data, split))

@@ -110,10 +110,10 @@ def test_offered_arch_split_is_used(data):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_val": 0}, r"data\.n_val is 0"),
+        ({"n_val": 0}, r"data\.source\.n_val is 0"),
         ({"image_size": 32}, r"data\.image_size is 32"),
-        ({"digits_per_scene": (5, 3)}, r"data\.digits_per_scene is \[5, 3\]"),
-        ({"digits_per_scene": (0, 3)}, r"data\.digits_per_scene"),
+        ({"digits_per_scene": (5, 3)}, r"data\.source\.digits_per_scene is \[5, 3\]"),
+        ({"digits_per_scene": (0, 3)}, r"data\.source\.digits_per_scene"),
     ],
 )
 def test_arguments_out_of_range(arguments, message):

@@ -86,7 +86,7 @@ def test_records_of_train_and_arch_are_their_union():
 @pytest.mark.parametrize("name", ["arch_fraction", "val_fraction", "test_fraction"])
 @pytest.mark.parametrize("value", [0.0, 1.0, -0.1, float("nan")])
 def test_fractions_out_of_range(name, value):
-    with pytest.raises(ConfigError, match=rf"data\.{name} is .*; it must lie between 0 and 1"):
+    with pytest.raises(ConfigError, match=rf"task\.{name} is .*; it must lie between 0 and 1"):
         make_splits(dataset(train=50), 0, **{name: value})
 
 
