@@ -44,7 +44,7 @@ def config_dir() -> Path:
 
 def normalised(arguments: Sequence[str]) -> list[str]:
     """Spare people Hydra's ``+``: ``experiment=x`` appends a group, ``search.fixed.<choice>=option`` adds a key."""
-    plus = [re.sub(r"^(experiment|debug)=", r"+\1=", argument) for argument in arguments]
+    plus = [re.sub(r"^experiment=", "+experiment=", argument) for argument in arguments]
     return [re.sub(r"^search\.fixed\.", "++search.fixed.", argument) for argument in plus]
 
 

@@ -60,7 +60,7 @@ class SearchConfig:
 
     epochs: int
     batch_size: int
-    warmup_epochs: int
+    weights_only_epochs: int
     """Epochs in which only the weights are trained."""
     arch_every: int
     """Weight steps per step of the logits."""
@@ -105,7 +105,6 @@ class TrainerConfig:
     """Where and how training runs."""
 
     accelerator: str
-    devices: int
     precision: str
     """``auto`` or Lightning's name; see :mod:`darts_hpo.training.precision`."""
     channels_last: bool
@@ -163,9 +162,9 @@ IGNORED_BY_IDENTITY = (
     "budget",
     "logger",
     "trainer.accelerator",
-    "trainer.devices",
     "trainer.threads",
     "task.workers",
+    "task.cache_gib",
 )
 """Keys that do not change what a run computes."""
 
@@ -305,7 +304,7 @@ def _check_ranges(config: RunConfig) -> None:
     _require_at_least(
         0,
         {
-            "search.warmup_epochs": search.warmup_epochs,
+            "search.weights_only_epochs": search.weights_only_epochs,
             "search.validate_every": search.validate_every,
             "search.arch_optimizer.weight_decay": arch.weight_decay,
             "search.optimizer.weight_decay": search.optimizer.weight_decay,
@@ -332,8 +331,11 @@ def _check_ranges(config: RunConfig) -> None:
             "retrain.ema.decay": retrain.ema.decay if retrain.ema else None,
         }
     )
-    if config.trainer.devices != 1:
-        raise ConfigError(f"trainer.devices={config.trainer.devices}: training runs on one device; set it to 1.")
+    if search.weights_only_epochs >= search.epochs:
+        raise ConfigError(
+            f"search.weights_only_epochs={search.weights_only_epochs} leaves none of search.epochs={search.epochs} "
+            "to the logits; make it smaller."
+        )
     if config.seed >= 2**32:
         raise ConfigError(f"seed={config.seed}: expected a number below 2^32.")
     for name in ("name", "run"):

@@ -27,18 +27,26 @@ from torch import nn
 from darts_hpo.bilevel import BilevelRule
 from darts_hpo.config import IGNORED_BY_IDENTITY, RetrainConfig, RunConfig, SearchConfig, build
 from darts_hpo.costs import CostModel, CostPenalty, deployed
-from darts_hpo.errors import ConfigError, DartsHPOError, GenotypeError, RunDirectoryError, RunStopped, unknown_name
+from darts_hpo.errors import (
+    ConfigError,
+    DartsHPOError,
+    GenotypeError,
+    RunDirectoryError,
+    RunStopped,
+    TrainingError,
+    unknown_name,
+)
 from darts_hpo.genotype import Genotype
 from darts_hpo.relaxations import Relaxation
-from darts_hpo.runs.directory import RunDirectory
+from darts_hpo.runs.directory import RunDirectory, flattened
 from darts_hpo.runs.files import write_json
 from darts_hpo.runs.provenance import provenance
 from darts_hpo.supernet import Supernet
 from darts_hpo.training.callbacks import LastCheckpoint, RetrainRecorder, RngState, SearchRecorder
-from darts_hpo.training.evaluation import evaluate
+from darts_hpo.training.evaluation import evaluate, inherited_network
 from darts_hpo.training.precision import resolve_precision
 from darts_hpo.training.progress import StageProgress
-from darts_hpo.training.resources import measured
+from darts_hpo.training.resources import StageUsage, measured
 from darts_hpo.training.retrain import RetrainModule
 from darts_hpo.training.search import Penalty, SearchModule, require_supported_gates
 from darts_hpo.training.task import Split, Task
@@ -101,11 +109,13 @@ class Pipeline:
             self._report()
         except RunStopped as stop:
             self._status("STOPPED", str(stop))
+            self._report_what_there_is()
             raise
         except Exception as error:
             reason = str(error) if isinstance(error, DartsHPOError) else f"{type(error).__name__}: {error}"
             with suppress(RunDirectoryError):  # a full disk does not take the reason either
                 self._status("FAILED", reason)
+                self._report_what_there_is()
             raise
         self._print_table()
         return self._score()
@@ -122,8 +132,9 @@ class Pipeline:
         self._seed("search")
         self.supernet = build(config.supernet, **self.task.network_arguments())
         fixed: dict[str, str] = {}
-        for name, option in _flat(config.search.fixed).items():
-            fixed |= self.supernet.fixed_choices(name, option)
+        # Hydra nests what is written with dots.
+        for name, option in flattened(config.search.fixed).items():
+            fixed |= self.supernet.fixed_choices(name, str(option))
         self.relaxation = build(
             config.relaxation, space=self.supernet.space, fixed=fixed, generator=self._generator("logits")
         )
@@ -143,6 +154,10 @@ class Pipeline:
                 raise ConfigError(
                     unknown_name("cost in penalty.cost (of those in costs)", self.penalty.cost.name, names)
                 )
+        if config.retrain.inherit_weights and not self.relaxation.searched:
+            raise ConfigError(
+                "retrain.inherit_weights=true needs a search, but every choice is fixed; set it to false."
+            )
         stages: list[tuple[str, SearchConfig | RetrainConfig, Split]] = [("retrain", config.retrain, "train+arch")]
         if self.relaxation.searched:
             require_supported_gates(self.relaxation, self.supernet)
@@ -174,19 +189,18 @@ class Pipeline:
         if self.config.reference:
             candidates["reference"] = (reference, self.directory.reference)
         for who, (genotype, folder) in candidates.items():
-            if self.metrics.get(who) is not None:
-                continue
-            twin = self.metrics.get("found")
-            if who == "reference" and twin is not None and genotype == found:
+            if who == "reference" and genotype == found:
                 # The same network, trained the same way from the same seed, would give the same numbers.
                 log.info("The found network is the reference network; it is not trained twice.")
-                self._store(who, twin)
+                self._store(who, self.metrics["found"])
+                continue
+            if self.metrics.get(who) is not None and (folder / "best.ckpt").exists():
                 continue
             with self._stage("retrain" if who == "found" else "reference"):
                 self._retrain(who, genotype, folder)
             with self._stage(f"evaluate_{who}"):
                 self._store(who, self._evaluate(genotype, folder))
-        if "export" not in self.metrics["stages"]:
+        if not (self.directory.export / "bundle.pt").exists():
             with self._stage("export"):
                 self._export(found)
 
@@ -214,14 +228,16 @@ class Pipeline:
             )
             budget = self.config.budget.search_epochs or config.epochs
             progress = StageProgress("search", config.epochs, self.task.primary_metric)
-            recorder = SearchRecorder(self.directory, budget, self.task.primary_metric, progress.epoch)
+            recorder = SearchRecorder(
+                self.directory, budget=budget, primary_metric=self.task.primary_metric, on_epoch=progress.epoch
+            )
             self._fit("search", module, (config.epochs, budget), [recorder, progress], checkpoint)
         else:
             log.info("Every choice is fixed: the search is skipped.")
         choices = self.selector.select(
             self.relaxation, lambda options: module.discretized_score(options)[self.task.primary_metric]
         )
-        discretized = module.discretized_score(choices) if self.relaxation.searched else None
+        discretized = self._discretized(module, choices) if self.relaxation.searched else None
         facts = {
             "probabilities": self.supernet.genotype_probabilities(self.relaxation.probabilities()),
             "entropy": self.relaxation.entropy(),
@@ -238,6 +254,14 @@ class Pipeline:
         # Last: its presence says that the search is done.
         write_json(self.directory.genotype, genotype.to_json())
 
+    def _discretized(self, module: SearchModule, choices: Mapping[str, str]) -> dict[str, float]:
+        """Val metrics of the selected network before any retraining: what a scheduler sees of the whole search."""
+        values = module.discretized_score(choices)
+        epoch, metric = self.config.search.epochs - 1, self.task.primary_metric
+        self.directory.progress.truncate_from(epoch, stage="search")
+        self.directory.progress.append({"stage": "search", "epoch": epoch, metric: values[metric]})
+        return values
+
     def _retrain(self, who: str, genotype: Genotype, folder: Path) -> None:
         config = self.config.retrain
         module = RetrainModule(self.task, self._fresh_network(genotype), config)
@@ -246,7 +270,14 @@ class Pipeline:
         title = "retrain" if who == "found" else "reference"
         log.info("Training the %s network for %d epochs", who, config.epochs)
         progress = StageProgress(title, config.epochs, self.task.primary_metric)
-        recorder = RetrainRecorder(self.directory, folder, budget, self.task.primary_metric, progress.epoch)
+        recorder = RetrainRecorder(
+            self.directory,
+            folder,
+            stage="retrain" if who == "found" else None,  # the reference is nobody's objective
+            budget=budget,
+            primary_metric=self.task.primary_metric,
+            on_epoch=progress.epoch,
+        )
         self._fit(title, module, (config.epochs, budget), [recorder, progress], checkpoint)
 
     def _evaluate(self, genotype: Genotype, folder: Path) -> dict[str, Any]:
@@ -269,6 +300,16 @@ class Pipeline:
 
         network = deployed(self._best_network(genotype, self.directory.retrain)).eval()
         deployment = dict(self.task.deployment())
+        if self.config.export.onnx:
+            parity = export_onnx(
+                network,
+                self.task.input_shape,
+                self.directory.export / "model.onnx",
+                metadata={name: json.dumps(value) for name, value in deployment.items()},
+                tolerance=self.task.export_tolerance(),
+            )
+            self.metrics["export"] = dataclasses.asdict(parity)
+        # Last: its presence says that the export is done.
         save_bundle(
             self.directory.export / "bundle.pt",
             network_target=f"{type(network).__module__}.{type(network).__qualname__}.from_config",
@@ -279,14 +320,6 @@ class Pipeline:
             preprocessing=deployment.get("preprocessing", {}),
             metrics=self.metrics["found"],
         )
-        if self.config.export.onnx:
-            parity = export_onnx(
-                network,
-                self.task.input_shape,
-                self.directory.export / "model.onnx",
-                metadata={name: json.dumps(value) for name, value in deployment.items()},
-            )
-            self.metrics["export"] = dataclasses.asdict(parity)
 
     def _found_genotype(self) -> Genotype:
         try:
@@ -298,12 +331,19 @@ class Pipeline:
     # -- networks -----------------------------------------------------------------------------------------------
 
     def _fresh_network(self, genotype: Genotype) -> nn.Module:
-        """What retraining starts from; found and reference share the seed, so that they differ by design alone."""
-        inherit = self.config.retrain.inherit_weights
-        if inherit:
-            self._load_search_weights()
+        """What retraining starts from: drawn from the same seed for found and reference, or the supernet's weights."""
         self._seed("retrain")
-        return self.supernet.derive(genotype, inherit_weights=inherit)
+        if not self.config.retrain.inherit_weights:
+            return self.supernet.derive(genotype)
+        self._load_search_weights()
+        return inherited_network(
+            self.supernet,
+            genotype,
+            self.task,
+            device=torch.device("cpu"),
+            calibration_batches=self.config.search.calibration_batches,
+            batch_size=self.config.search.batch_size,
+        )
 
     def _best_network(self, genotype: Genotype, folder: Path) -> nn.Module:
         network = self.supernet.derive(genotype)
@@ -312,12 +352,7 @@ class Pipeline:
         return network.eval()
 
     def _load_search_weights(self) -> None:
-        path = self.directory.search / "last.ckpt"
-        if not path.exists():
-            raise ConfigError(
-                "retrain.inherit_weights=true needs a search, but every choice is fixed; set it to false."
-            )
-        state = _load(path, "start another run with run=NAME")["state_dict"]
+        state = _load(self.directory.search / "last.ckpt", "start another run with run=NAME")["state_dict"]
         prefix = "supernet."
         self.supernet.load_state_dict(
             {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
@@ -348,7 +383,7 @@ class Pipeline:
         if penalty is None:
             return None
         model = next(model for model in models.values() if model.name == penalty.cost.name)
-        return lambda loss, gates: penalty.term(loss, model, gates)
+        return lambda loss, distributions: penalty.term(loss, model, distributions)
 
     # -- training -----------------------------------------------------------------------------------------------
 
@@ -390,6 +425,11 @@ class Pipeline:
         on_interrupt = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(module, ckpt_path=str(checkpoint) if done else None, weights_only=True)
+        except torch.OutOfMemoryError as error:
+            section = "search" if stage == "search" else "retrain"
+            raise TrainingError(
+                f"The device ran out of memory in the stage {stage}; use a smaller {section}.batch_size."
+            ) from error
         except SystemExit:  # Lightning's answer to Ctrl-C, which it turns off besides
             signal.signal(signal.SIGINT, on_interrupt)
             raise KeyboardInterrupt from None
@@ -452,14 +492,17 @@ class Pipeline:
     def _stage(self, name: str) -> Iterator[None]:
         if self.directory.stop_requested():
             raise RunStopped(f"STOP was found before the stage {name}. The same command continues.")
-        with measured() as usage:
-            yield
-        earlier = self.metrics["stages"].get(name, {})
-        self.metrics["stages"][name] = {
-            "seconds": earlier.get("seconds", 0.0) + usage.seconds,
-            "peak_memory_mb": max(earlier.get("peak_memory_mb", 0.0), usage.peak_memory_mb),
-            "peak_gpu_memory_mb": usage.peak_gpu_memory_mb,
-        }
+        usage = StageUsage()
+        try:
+            with measured(usage):
+                yield
+        finally:  # a stage that was stopped has used its share too
+            earlier = self.metrics["stages"].get(name, {})
+            self.metrics["stages"][name] = {
+                "seconds": earlier.get("seconds", 0.0) + usage.seconds,
+                "peak_memory_mb": max(earlier.get("peak_memory_mb", 0.0), usage.peak_memory_mb),
+                "peak_gpu_memory_mb": max(earlier.get("peak_gpu_memory_mb", 0.0), usage.peak_gpu_memory_mb),
+            }
         self._write_metrics()
 
     def _store(self, who: str, result: Mapping[str, Any]) -> None:
@@ -501,6 +544,11 @@ class Pipeline:
         network = deployed(self._best_network(found, self.directory.retrain)).eval()
         write_report(self.directory.path, self.task.figures(network))
 
+    def _report_what_there_is(self) -> None:
+        from darts_hpo.report import write_report
+
+        write_report(self.directory.path)
+
     def _print_table(self) -> None:
         from darts_hpo.report.table import results_table
 
@@ -540,14 +588,3 @@ def _load(path: Path, remedy: str) -> dict[str, Any]:
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         raise RunDirectoryError(f"{path} is missing or damaged; {remedy}.") from error
     return content
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """``{"neck": {"p4": "3x3"}}`` as ``{"neck.p4": "3x3"}``: Hydra nests what is written with dots."""
-    flat: dict[str, str] = {}
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = str(value)
-    return flat

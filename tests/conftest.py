@@ -1,7 +1,9 @@
 """What all tests share."""
 
 import os
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +24,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("needs_data"):
             item.add_marker(skip)
+
+
+def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """A test that silently does not run proves nothing: only absent development data may skip one."""
+    if report.outcome == "skipped" and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome, report.longrepr = "failed", f"{report.nodeid} may not be skipped. {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, pytest.TestReport]:
+    """Skips are failures, but for absent development data."""
+    report: pytest.TestReport = yield
+    if DATA.is_dir() or not item.get_closest_marker("needs_data"):
+        _fail_if_skipped(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, Any, pytest.CollectReport]:
+    """Whole modules are never skipped."""
+    report: pytest.CollectReport = yield
+    _fail_if_skipped(report)
+    return report
 
 
 @pytest.fixture(autouse=True)

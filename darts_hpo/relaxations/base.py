@@ -32,8 +32,6 @@ class Relaxation(nn.Module, ABC):
 
     kinds: Mapping[Phase, GateKind]
     """The kind of gate :meth:`sample` gives in each phase; a supernet refuses what it does not support."""
-    samples_paths: bool = False
-    """Whether parts of the supernet stay unused in a forward pass (distributed training must know)."""
 
     def __init__(
         self,
@@ -108,13 +106,17 @@ class Relaxation(nn.Module, ABC):
         """The logits of every searched choice."""
         return dict(zip(self.searched, self._logits, strict=True))
 
-    def probabilities(self) -> dict[str, Tensor]:
-        """Probabilities of the options of every choice, detached; one-hot where fixed."""
+    def distributions(self) -> dict[str, Tensor]:
+        """Probabilities of the options of every choice, with gradient to the logits; one-hot where fixed."""
         logits = self.logits
         return {
-            name: self._fixed_gate(name).weights if name in self.fixed else self.distribution(logits[name]).detach()
+            name: self._fixed_gate(name).weights if name in self.fixed else self.distribution(logits[name])
             for name in self.space
         }
+
+    def probabilities(self) -> dict[str, Tensor]:
+        """:meth:`distributions` without gradient."""
+        return {name: distribution.detach() for name, distribution in self.distributions().items()}
 
     def argmax(self) -> dict[str, str]:
         """The most probable option of every choice; the first of equals."""

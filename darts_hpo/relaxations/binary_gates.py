@@ -18,7 +18,6 @@ class BinaryGates(Relaxation):
     """
 
     kinds = {"weights": "path", "arch": "probed_path", "eval": "path"}
-    samples_paths = True
 
     def gate(self, name: str, logits: Tensor, phase: Phase, generator: torch.Generator) -> Gate:
         """A drawn option; in evaluation the most probable one."""

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import darts_hpo
 from darts_hpo.report.figure import Figure
+from darts_hpo.report.labels import COST_LABELS, metric_label
 from darts_hpo.report.plots import search_figures, training_figures
 from darts_hpo.report.quantities import (
     MISSING,
@@ -49,13 +50,6 @@ _LONG_TABLE = 24
 """Rows above which a table is folded away."""
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-
-_COSTS = {
-    "params_train": "Parameters, train form",
-    "params_deployed": "Parameters, deployed",
-    "gflops": "GFLOPs",
-    "latency_ms": "Latency (ms)",
-}
 
 _SECRET = re.compile(r"(?im)^(\s*[\w.-]*(?:api_?key|token|secret|passw)[\w.-]*\s*:[ \t]*)\S.*$")
 _SECRET_ARGUMENT = re.compile(r"(?i)([\w.-]*(?:api_?key|token|secret|passw)[\w.-]*=)\S+")
@@ -165,8 +159,8 @@ def _tiles(record: RunRecord) -> list[str]:
         value, other = number(mapping(found, split).get(name)), number(mapping(reference, split).get(name))
         if name and value is not None:
             note = f"reference {score(other)} ({difference(value, other)})" if other is not None else ""
-            tiles.append(_tile(f"{name}, {split}", score(value), note))
-    for key, label in _COSTS.items():
+            tiles.append(_tile(f"{metric_label(name)}, {split}", score(value), note))
+    for key, label in COST_LABELS.items():
         value, other = number(mapping(found, "costs").get(key)), number(mapping(reference, "costs").get(key))
         if value is not None and key != "params_train":
             note = f"reference {quantity(other)} ({ratio(value, other)})" if other else ""
@@ -198,13 +192,14 @@ def _results(record: RunRecord) -> str:
             "A bad sign: a score on test far below the one on val.</p>"
         )
     for group, names in per_class.items():
-        parts += [f"<h3>Per class: {escape(group)}</h3>", _score_table(names, found, reference, None)]
+        parts += [f"<h3>Per class: {escape(metric_label(group))}</h3>", _score_table(names, found, reference, None)]
     costs = list(dict.fromkeys([*dict(numbers(mapping(found, "costs"))), *dict(numbers(mapping(reference, "costs")))]))
     if costs:
         parts += ["<h3>Cost</h3>", _cost_table(costs, mapping(found, "costs"), mapping(reference, "costs"))]
     discretized = dict(numbers(mapping(record.metrics, "search", "discretized_val")))
     if discretized:
-        listed = ", ".join(f"<code>{escape(name)}</code> {score(value)}" for name, value in discretized.items())
+        named = {escape(metric_label(name)): score(value) for name, value in discretized.items()}
+        listed = ", ".join(f"<code>{name}</code> {value}" for name, value in named.items())
         parts.append(f'<p class="soft">Before retraining, with the weights of the supernet (val): {listed}.</p>')
     return "\n".join(parts)
 
@@ -222,7 +217,7 @@ def _split_scores(
                 if slash:
                     per_class.setdefault(group, {})[name] = label
                 else:
-                    scores[name] = name
+                    scores[name] = metric_label(name)
     return scores, per_class
 
 
@@ -260,9 +255,9 @@ def _cost_table(names: Sequence[str], found: Mapping[str, Any], reference: Mappi
     header = '<tr><th></th><th class="found">found</th>'
     header += '<th class="reference">reference</th><th>found / reference</th></tr>' if reference else "</tr>"
     rows = []
-    for name in sorted(names, key=lambda n: (list(_COSTS).index(n) if n in _COSTS else len(_COSTS), n)):
+    for name in sorted(names, key=lambda n: (list(COST_LABELS).index(n) if n in COST_LABELS else len(COST_LABELS), n)):
         other = f"<td>{quantity(theirs.get(name))}</td><td>{ratio(ours.get(name), theirs.get(name))}</td>"
-        label = escape(_COSTS.get(name, name))
+        label = escape(COST_LABELS.get(name, name))
         rows.append(f"<tr><td>{label}</td><td>{quantity(ours.get(name))}</td>{other if reference else ''}</tr>")
     return _table(header, rows)
 

@@ -6,15 +6,10 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+from darts_hpo.report.labels import COST_LABELS, metric_label
+
 HEADLINE_METRICS = 2
 """Metrics shown beside the primary one's family; all of them are in ``metrics.json`` and the report."""
-
-_COSTS = (
-    ("params_train", "params (training form)"),
-    ("params_deployed", "params (deployed)"),
-    ("gflops", "GFLOPs (deployed)"),
-    ("latency_ms", "latency, ms (deployed)"),
-)
 
 
 def results_table(metrics: Mapping[str, Any], width: int = 100) -> str:
@@ -35,8 +30,8 @@ def results_table(metrics: Mapping[str, Any], width: int = 100) -> str:
     for split in ("val", "test"):
         for metric in _headline(metrics, networks):
             values = [metrics[name][split].get(metric) for name in networks]
-            table.add_row(f"{split} {metric}", *(_score(value) for value in values))
-    for key, label in _COSTS:
+            table.add_row(f"{split} {metric_label(metric)}", *(_score(value) for value in values))
+    for key, label in COST_LABELS.items():
         values = [metrics[name]["costs"].get(key) for name in networks]
         if any(value is not None for value in values):
             table.add_row(label, *(_quantity(value) for value in values))

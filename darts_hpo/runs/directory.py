@@ -21,18 +21,6 @@ from darts_hpo.runs.tables import EpochLog
 
 RunStatus: TypeAlias = Literal["NEW", "RUNNING", "INTERRUPTED", "COMPLETED", "FAILED", "STOPPED"]
 
-IGNORED_KEYS: tuple[str, ...] = (
-    "budget",
-    "logger",
-    "device",
-    "workers",
-    "*.workers",
-    "*.num_workers",
-    "run",
-    "hydra",
-)
-"""Keys that may differ between two commands that mean one run: they change where and how long, not what."""
-
 _ABSENT = "(absent)"
 _LOCK_ATTEMPTS, _LOCK_WAIT_SECONDS = 5, 0.05
 
@@ -159,7 +147,7 @@ class RunDirectory:
 
     # Configuration
 
-    def write_config(self, config: Mapping[str, Any], ignore: Sequence[str] = IGNORED_KEYS) -> None:
+    def write_config(self, config: Mapping[str, Any], ignore: Sequence[str]) -> None:
         """Store the resolved configuration, or check that it is the one stored.
 
         Args:
@@ -246,15 +234,13 @@ class RunDirectory:
             log.warning("%s was not pointed at %s: %s.", latest, self.path.name, error.strerror)
 
 
-def config_difference(
-    old: Mapping[str, Any], new: Mapping[str, Any], ignore: Sequence[str] = IGNORED_KEYS
-) -> list[str]:
+def config_difference(old: Mapping[str, Any], new: Mapping[str, Any], ignore: Sequence[str]) -> list[str]:
     """What differs between two configurations, one line each: ``key: old -> new``.
 
-    >>> config_difference({"lr": 0.1, "task": {"name": "a"}}, {"lr": 0.2, "task": {"name": "a"}})
+    >>> config_difference({"lr": 0.1, "task": {"name": "a"}}, {"lr": 0.2, "task": {"name": "b"}}, ignore=["task"])
     ['lr: 0.1 -> 0.2']
     """
-    before, after = _flat(old), _flat(new)
+    before, after = flattened(old), flattened(new)
     lines = []
     for key in dict.fromkeys([*before, *after]):
         if _ignored(key, ignore):
@@ -269,12 +255,17 @@ def _ignored(key: str, ignore: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(key, name) or fnmatch.fnmatchcase(key, f"{name}.*") for name in ignore)
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one of dotted keys; an empty mapping is a value.
+
+    >>> flattened({"neck": {"p4": "3x3", "p3": {}}})
+    {'neck.p4': '3x3', 'neck.p3': {}}
+    """
     flat: dict[str, Any] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{name}.")
+            flat |= flattened(value, f"{name}.")
         else:
             flat[name] = value
     return flat

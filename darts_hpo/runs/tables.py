@@ -75,12 +75,21 @@ class EpochLog:
             rows.append(row)
         return rows
 
-    def truncate_from(self, epoch: int) -> None:
-        """Drop every line of ``epoch`` and later ones: a resumed run writes them again."""
+    def truncate_from(self, epoch: int, **where: str) -> None:
+        """Drop every line of ``epoch`` and later ones: a resumed run writes them again.
+
+        Args:
+            epoch: the first to drop.
+            where: drop only lines with these values, for example ``stage="search"``.
+        """
         if not self.path.exists():
             return
         lines = list(self._lines())
-        kept = [line for line, row in zip(lines, self.rows(), strict=True) if row.get("epoch", -1) < epoch]
+        kept = [
+            line
+            for line, row in zip(lines, self.rows(), strict=True)
+            if row.get("epoch", -1) < epoch or any(row.get(key) != value for key, value in where.items())
+        ]
         if len(kept) < len(lines):
             write_bytes(self.path, b"".join(line + b"\n" for line in kept))
 

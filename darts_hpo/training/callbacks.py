@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,89 +64,98 @@ class LastCheckpoint(Checkpoint):
             trainer.save_checkpoint(partial, weights_only=False)
 
 
-class SearchRecorder(Checkpoint):
-    """Writes one line of ``alphas.jsonl`` and one row of ``metrics.csv`` per epoch of a search.
+class EpochRecorder(Checkpoint, ABC):
+    """Writes one row of ``metrics.csv`` per epoch and ends the stage where its budget or a STOP file says so.
 
     Args:
         directory: the run directory.
+        folder: where the stage's files go.
+        stage: name in ``progress.jsonl`` and in loggers; None leaves scores out of the former.
         budget: epochs after which this invocation ends; schedules span the full number regardless.
-        primary_metric: reported as the intermediate objective where the discretized network is scored.
+        primary_metric: the intermediate objective, written to ``progress.jsonl`` where an epoch is scored.
         on_epoch: told every row, for progress displays.
     """
 
     def __init__(
         self,
         directory: RunDirectory,
+        folder: Path,
+        *,
+        stage: str | None,
         budget: int,
         primary_metric: str,
         on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
     ) -> None:
-        self.directory, self.budget, self.primary_metric, self.on_epoch = (
-            directory,
-            budget,
-            primary_metric,
-            on_epoch,
-        )
-        self.table = EpochTable(directory.search / "metrics.csv")
-        self.alphas = EpochLog(directory.search / "alphas.jsonl")
+        self.directory, self.folder, self.stage = directory, folder, stage
+        self.budget, self.primary_metric, self.on_epoch = budget, primary_metric, on_epoch
+        self.table = EpochTable(folder / "metrics.csv")
         self._started = 0.0
+
+    @abstractmethod
+    def measure(self, module: Any, epoch: int) -> tuple[dict[str, Any], dict[str, float] | None]:
+        """The row of an epoch, and the val metrics where the epoch is scored."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Cut what a killed run wrote after its last checkpoint."""
-        for record in (self.table, self.alphas, self.directory.progress):
-            record.truncate_from(trainer.current_epoch)
+        self.table.truncate_from(trainer.current_epoch)
+        if self.stage is not None:
+            self.directory.progress.truncate_from(trainer.current_epoch, stage=self.stage)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the epoch's clock."""
         self._started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Record the epoch; end the search here where the budget or a STOP file says so."""
-        assert isinstance(pl_module, SearchModule)
-        epoch, config = trainer.current_epoch, pl_module.config
-        architecture = pl_module.architecture_row()
-        row: dict[str, Any] = {"epoch": epoch, **pl_module.epoch_row()}
-        due = config.validate_every and (epoch + 1) % config.validate_every == 0
-        score = None
-        if due and epoch + 1 < config.epochs:  # the last epoch is scored by the pipeline, after selection
-            values = pl_module.discretized_score()
+        """Record the epoch."""
+        epoch = trainer.current_epoch
+        measured, values = self.measure(pl_module, epoch)
+        row = {"epoch": epoch, **measured}
+        if values is not None:
             row |= {f"val/{name}": value for name, value in values.items()}
-            score = values[self.primary_metric]
-            self.directory.progress.append({"stage": "search", "epoch": epoch, self.primary_metric: score})
+            if self.stage is not None:
+                score = values[self.primary_metric]
+                self.directory.progress.append({"stage": self.stage, "epoch": epoch, self.primary_metric: score})
+        shown = {name: row.pop(name) for name in ("best", "flips") if name in row}
         row["seconds"] = time.perf_counter() - self._started
         self.table.append(row)
-        self.alphas.append({"epoch": epoch, **architecture, "score": score})
-        _log_scalars(trainer, "search", row)
-        self.on_epoch(row | {"best": architecture["best"], "flips": architecture["flips"]})
+        _log_scalars(trainer, self.folder.name, row)
+        self.on_epoch(row | shown)
         if epoch + 1 >= self.budget or self.directory.stop_requested():
             trainer.should_stop = True
 
 
-class RetrainRecorder(Checkpoint):
-    """Writes one row of ``metrics.csv`` per epoch of a retraining, and the best network to ``best.ckpt``.
+class SearchRecorder(EpochRecorder):
+    """Also writes one line of ``alphas.jsonl`` per epoch of a search."""
 
-    Args:
-        directory: the run directory.
-        folder: where this network's files go, ``retrain`` or ``reference``.
-        budget: epochs after which this invocation ends.
-        primary_metric: the best network maximizes it on the val split; the first of equals is kept.
-        on_epoch: told every row.
-    """
+    def __init__(self, directory: RunDirectory, **arguments: Any) -> None:
+        super().__init__(directory, directory.search, stage="search", **arguments)
+        self.alphas = EpochLog(directory.search / "alphas.jsonl")
 
-    def __init__(
-        self,
-        directory: RunDirectory,
-        folder: Path,
-        budget: int,
-        primary_metric: str,
-        on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
-    ) -> None:
-        self.directory, self.folder, self.budget = directory, folder, budget
-        self.primary_metric, self.on_epoch = primary_metric, on_epoch
-        self.table = EpochTable(folder / "metrics.csv")
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Cut the architecture's record too."""
+        super().on_train_start(trainer, pl_module)
+        self.alphas.truncate_from(trainer.current_epoch)
+
+    def measure(self, module: SearchModule, epoch: int) -> tuple[dict[str, Any], dict[str, float] | None]:
+        """Losses and entropy; the discretized network's score where it is due."""
+        config = module.config
+        architecture = module.architecture_row()
+        row = {**module.epoch_row(), "best": architecture["best"], "flips": architecture["flips"]}
+        due = config.validate_every and (epoch + 1) % config.validate_every == 0
+        values = None
+        if due and epoch + 1 < config.epochs:  # the last epoch is scored by the pipeline, after selection
+            values = module.discretized_score()
+        self.alphas.append({"epoch": epoch, **architecture, "score": values and values[self.primary_metric]})
+        return row, values
+
+
+class RetrainRecorder(EpochRecorder):
+    """Also keeps the best network of a retraining in ``best.ckpt``: by the val score, the first of equals."""
+
+    def __init__(self, directory: RunDirectory, folder: Path, **arguments: Any) -> None:
+        super().__init__(directory, folder, **arguments)
         self.best_score: float | None = None
         self.best_epoch: int | None = None
-        self._started = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far."""
@@ -155,34 +165,20 @@ class RetrainRecorder(Checkpoint):
         """Continue from it."""
         self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Cut what a killed run wrote after its last checkpoint."""
-        self.table.truncate_from(trainer.current_epoch)
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the epoch's clock."""
-        self._started = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Record the epoch and keep the network if it is the best."""
-        assert isinstance(pl_module, RetrainModule)
-        epoch, config = trainer.current_epoch, pl_module.config
-        row: dict[str, Any] = {"epoch": epoch, **pl_module.epoch_row()}
-        if (epoch + 1) % config.validate_every == 0 or epoch + 1 == config.epochs:
-            values = pl_module.score()
-            row |= {f"val/{name}": value for name, value in values.items()}
-            score = values[self.primary_metric]
-            if self.best_score is None or score > self.best_score:
-                self.best_score, self.best_epoch = score, epoch
-                with atomic_file(self.folder / "best.ckpt") as partial:
-                    state = pl_module.evaluated_network.state_dict()
-                    torch.save({"epoch": epoch, "score": score, "network": dict(state)}, partial)
-        row["seconds"] = time.perf_counter() - self._started
-        self.table.append(row)
-        _log_scalars(trainer, self.folder.name, row)
-        self.on_epoch(row)
-        if epoch + 1 >= self.budget or self.directory.stop_requested():
-            trainer.should_stop = True
+    def measure(self, module: RetrainModule, epoch: int) -> tuple[dict[str, Any], dict[str, float] | None]:
+        """Losses; the score where it is due."""
+        config = module.config
+        row = module.epoch_row()
+        if (epoch + 1) % config.validate_every and epoch + 1 < config.epochs:
+            return row, None
+        values = module.score()
+        score = values[self.primary_metric]
+        if self.best_score is None or score > self.best_score:
+            self.best_score, self.best_epoch = score, epoch
+            with atomic_file(self.folder / "best.ckpt") as partial:
+                state = module.evaluated_network.state_dict()
+                torch.save({"epoch": epoch, "score": score, "network": dict(state)}, partial)
+        return row, values
 
 
 def _log_scalars(trainer: pl.Trainer, stage: str, row: dict[str, Any]) -> None:

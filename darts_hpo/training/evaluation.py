@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from darts_hpo.errors import TrainingError
+from darts_hpo.genotype import Genotype
 from darts_hpo.normalization import recalibrate_batchnorm
 from darts_hpo.supernet import Supernet
 from darts_hpo.training.task import Split, Task
 
-Autocast = Callable[[], AbstractContextManager[Any]]
-
 
 @torch.no_grad()
-def evaluate(
-    network: nn.Module, task: Task, split: Split, *, device: torch.device, autocast: Autocast = nullcontext
-) -> dict[str, float]:
+def evaluate(network: nn.Module, task: Task, split: Split, *, device: torch.device) -> dict[str, float]:
     """Metrics of a network in evaluation mode on a whole split.
 
     Raises:
@@ -35,8 +31,7 @@ def evaluate(
     try:
         for batch in task.loader(split, training=False):
             moved = to_device(batch, device)
-            with autocast():
-                outputs = network(task.inputs(moved))
+            outputs = network(task.inputs(moved))
             if not _all_finite(outputs):
                 raise TrainingError(
                     f"The network's outputs on the {split} split are not finite: training diverged. Lower the learning "
@@ -46,9 +41,39 @@ def evaluate(
     finally:
         network.train(was_training)
     values = metric.compute()
-    if not math.isfinite(values[task.primary_metric]):
-        raise TrainingError(f"The {split} score {task.primary_metric} is {values[task.primary_metric]}, no number.")
+    score = values[task.primary_metric]
+    if not math.isfinite(score):
+        raise TrainingError(f"The {split} score {task.primary_metric} is {score}, no number.")
     return values
+
+
+def inherited_network(
+    supernet: Supernet,
+    genotype: Genotype,
+    task: Task,
+    *,
+    device: torch.device,
+    calibration_batches: int,
+    batch_size: int,
+) -> nn.Module:
+    """The plain network of a genotype with the supernet's weights and BatchNorm statistics of its own.
+
+    The statistics are measured on augmented training batches as in the last epochs of a training, when mosaic is
+    closed: closest to what the network will be shown. The supernet's own are not touched.
+
+    Args:
+        supernet: searched.
+        genotype: of its space.
+        task: has the data.
+        device: where the network shall be.
+        calibration_batches: how many batches; 0 keeps the statistics of the supernet.
+        batch_size: images in a batch.
+    """
+    network = supernet.derive(genotype, inherit_weights=True).to(device)
+    loader = task.loader("train", training=True, batch_size=batch_size, epochs=1)
+    batches = (to_device(batch, device) for batch in itertools.islice(loader, calibration_batches))
+    recalibrate_batchnorm(network, lambda batch: network(task.inputs(batch)), batches)
+    return network
 
 
 def evaluate_choices(
@@ -59,22 +84,17 @@ def evaluate_choices(
     device: torch.device,
     calibration_batches: int,
     batch_size: int,
-    autocast: Autocast = nullcontext,
 ) -> dict[str, float]:
-    """Val metrics of the plain network that some choices stand for, with the supernet's weights.
-
-    Its BatchNorm statistics are measured anew on training batches; the supernet's own are not touched.
-    """
-    network = supernet.derive(supernet.genotype(choices), inherit_weights=True).to(device)
-    loader = task.loader("train", training=True, batch_size=batch_size)
-    batches = (to_device(batch, device) for batch in itertools.islice(loader, calibration_batches))
-
-    def forward(batch: Any) -> object:
-        with autocast():
-            return network(task.inputs(batch))
-
-    recalibrate_batchnorm(network, forward, batches)
-    return evaluate(network, task, "val", device=device, autocast=autocast)
+    """Val metrics of :func:`inherited_network`: what a search has found, before any retraining."""
+    network = inherited_network(
+        supernet,
+        supernet.genotype(choices),
+        task,
+        device=device,
+        calibration_batches=calibration_batches,
+        batch_size=batch_size,
+    )
+    return evaluate(network, task, "val", device=device)
 
 
 def _all_finite(outputs: Any) -> bool:

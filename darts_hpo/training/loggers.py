@@ -45,7 +45,7 @@ def wandb(save_dir: str, project: str = "darts-hpo", name: str | None = None, mo
         save_dir=save_dir,
         project=project,
         mode=mode,
-        id=run_name,
+        id=f"{Path(save_dir).parent.name}-{Path(save_dir).name}",  # a continued run continues there too
         resume="allow",
         log_model=False,
     )

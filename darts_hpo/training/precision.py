@@ -7,7 +7,8 @@ import torch
 from darts_hpo.bilevel.base import BilevelRule
 from darts_hpo.errors import ConfigError, unknown_name
 
-PRECISIONS = ("auto", "32-true", "64-true", "bf16-mixed", "16-mixed")
+PRECISIONS = ("auto", "32-true", "bf16-mixed")
+"""Float16 is not among them: its scaled gradients would reach clipping and logits unscaled."""
 
 
 def resolve_precision(precision: str, accelerator: str, rule: BilevelRule | None = None) -> str:

@@ -50,7 +50,12 @@ class RetrainModule(pl.LightningModule):
         """One pass over the train and arch splits an epoch."""
         config = self.config
         loader = training_loader(
-            self.task, "train+arch", stage="retrain", batch_size=config.batch_size, epochs=config.epochs
+            self.task,
+            "train+arch",
+            stage="retrain",
+            batch_size=config.batch_size,
+            epochs=config.epochs,
+            epoch=self.current_epoch,
         )
         self._schedule = WeightSchedule(config.optimizer, config.schedule, len(loader), config.epochs)
         self._require_average(len(loader))

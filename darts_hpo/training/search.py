@@ -26,8 +26,8 @@ from darts_hpo.training.weight_training import EpochMeans, WeightSchedule, train
 class Penalty(Protocol):
     """A differentiable term of the arch loss, such as an expected cost."""
 
-    def __call__(self, loss: Tensor, gates: Gates) -> Tensor:
-        """What is added to a loss under some gates."""
+    def __call__(self, loss: Tensor, distributions: Mapping[str, Tensor]) -> Tensor:
+        """What is added to a loss, from the probabilities of the options of every choice."""
 
 
 class SearchModule(pl.LightningModule):
@@ -84,7 +84,14 @@ class SearchModule(pl.LightningModule):
         epochs = self.config.epochs
         splits: tuple[Split, ...] = ("train", "arch") if self.rule.needs_arch_batch else ("train",)
         loaders = {
-            split: training_loader(self.task, split, stage="search", batch_size=self.config.batch_size, epochs=epochs)
+            split: training_loader(
+                self.task,
+                split,
+                stage="search",
+                batch_size=self.config.batch_size,
+                epochs=epochs,
+                epoch=self.current_epoch,
+            )
             for split in splits
         }
         self._schedule = WeightSchedule(
@@ -102,7 +109,7 @@ class SearchModule(pl.LightningModule):
         optimizers = self.optimizers()
         first = optimizers[0] if isinstance(optimizers, list) else optimizers
         self._schedule.apply(_plain(first), self.current_epoch, batch_idx)
-        update = self.current_epoch >= self.config.warmup_epochs and batch_idx % self.config.arch_every == 0
+        update = self.current_epoch >= self.config.weights_only_epochs and batch_idx % self.config.arch_every == 0
         report = self.rule.step(self.problem(optimizers), batch["train"], batch.get("arch"), update_logits=update)
         self.means.add(report)
 
@@ -149,7 +156,8 @@ class SearchModule(pl.LightningModule):
     def _arch_terms(self, gates: Gates, loss: Tensor) -> Losses:
         terms = {}
         if self.penalty is not None:
-            terms["penalty"] = self.penalty(loss, gates)
+            # Of the distribution, not of the draw: an expected cost is known exactly, whatever was sampled.
+            terms["penalty"] = self.penalty(loss, self.relaxation.distributions())
         surrogate = self.relaxation.surrogate_loss(gates, loss)
         if surrogate is not None:
             terms["surrogate"] = surrogate

@@ -96,6 +96,15 @@ class Task(ABC):
         """Groups for the weight optimizer: ``params`` and a ``role``, one of ``decay``, ``no_decay``, ``bias``."""
         return split_by_decay(network)
 
+    def export_tolerance(self) -> float | Tensor:
+        """How far an exported model's output may be from PyTorch's.
+
+        Returns:
+            A tensor of absolute tolerances that broadcasts over the output, or a number in units of the largest value
+            (at least 1) of each of its channels.
+        """
+        return 1e-4
+
     def figures(self, network: nn.Module) -> Sequence[Figure]:
         """Pictures for the report.
 
@@ -148,7 +157,8 @@ class EpochSampler(Sampler[SampleKey]):
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning at the start of every epoch, resumed ones included."""
-        self._epoch, self._passes = epoch, 0
+        if epoch != self._epoch:  # Lightning tells an epoch that worker processes may have begun to read
+            self._epoch, self._passes = epoch, 0
 
     def __len__(self) -> int:
         return self.size

@@ -12,7 +12,7 @@ from darts_hpo.config import OptimizerConfig, ScheduleConfig
 from darts_hpo.errors import ConfigError
 from darts_hpo.training.optimizers import apply_schedule, build_optimizer
 from darts_hpo.training.schedules import Schedule, ScheduleValues
-from darts_hpo.training.task import Split, Task
+from darts_hpo.training.task import EpochSampler, Split, Task
 
 
 def weight_optimizer(task: Task, network: nn.Module, config: OptimizerConfig) -> Optimizer:
@@ -26,7 +26,9 @@ def weight_optimizer(task: Task, network: nn.Module, config: OptimizerConfig) ->
     )
 
 
-def training_loader(task: Task, split: Split, *, stage: str, batch_size: int, epochs: int) -> DataLoader[Any]:
+def training_loader(
+    task: Task, split: Split, *, stage: str, batch_size: int, epochs: int, epoch: int = 0
+) -> DataLoader[Any]:
     """Training batches of a split.
 
     Args:
@@ -35,6 +37,7 @@ def training_loader(task: Task, split: Split, *, stage: str, batch_size: int, ep
         stage: ``search`` or ``retrain``, for the message.
         batch_size: images in a batch.
         epochs: of the full training.
+        epoch: to begin with. Worker processes read ahead, before Lightning tells the sampler.
 
     Raises:
         ConfigError: the split is too small for a single batch.
@@ -44,6 +47,8 @@ def training_loader(task: Task, split: Split, *, stage: str, batch_size: int, ep
         raise ConfigError(
             f"The {split} split has too few images for {stage}.batch_size={batch_size}; use a smaller batch."
         )
+    if isinstance(loader.sampler, EpochSampler):
+        loader.sampler.set_epoch(epoch)
     return loader
 
 
@@ -67,7 +72,8 @@ class WeightSchedule:
             final_factor=schedule.final_factor,
             warmup_epochs=schedule.warmup_epochs,
             warmup_min_steps=schedule.warmup_min_steps,
-            warmup_bias_lr=schedule.warmup_bias_lr,
+            # A rate of 0.1 is right for the small gradients of biases under SGD; Adam would move each by 0.1 a step.
+            warmup_bias_lr=schedule.warmup_bias_lr if optimizer.name == "sgd" else 0.0,
             warmup_momentum=schedule.warmup_momentum,
         )
         self.steps_per_epoch, self.epochs = steps_per_epoch, epochs

@@ -58,21 +58,20 @@ def complete_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     return iou - distance / diagonal - trade_off * aspect
 
 
-def expected_distances(box_logits: Tensor, reg_max: int) -> Tensor:
-    """Mean of the distributions over the bins 0, 1, ..., reg_max - 1, one for each side.
+def expected_distances(box_logits: Tensor, bins: Tensor) -> Tensor:
+    """Means of the distributions over the bins, one for each side of the box.
 
     The integral form of Generalized Focal Loss (https://arxiv.org/abs/2006.04388, equation 5).
 
     Args:
-        box_logits: `... x (4 * reg_max)`, the bins of a side next to each other; sides in the order left,
-            top, right, bottom.
-        reg_max: number of bins.
+        box_logits: `... x (4 * R)`, the `R` bins of a side next to each other; sides in the order left, top,
+            right, bottom.
+        bins: `R`, the distance that every bin stands for, in units of the stride.
 
     Returns:
-        `... x 4`, distances in units of the stride, in [0, reg_max - 1].
+        `... x 4`, distances in units of the stride.
     """
-    bins = torch.arange(reg_max, dtype=box_logits.dtype, device=box_logits.device)
-    return box_logits.unflatten(-1, (4, reg_max)).softmax(-1) @ bins
+    return box_logits.unflatten(-1, (4, bins.shape[0])).softmax(-1) @ bins
 
 
 def distances_to_boxes(distances: Tensor, anchors: Tensor, strides: Tensor) -> Tensor:
@@ -107,7 +106,7 @@ def boxes_to_distances(boxes: Tensor, anchors: Tensor, strides: Tensor) -> Tenso
 
 
 def decode_boxes(box_logits: Tensor, anchors: Tensor, strides: Tensor) -> Tensor:
-    """Boxes in pixels from the logits of the distance bins.
+    """Boxes in pixels from the logits of the distance bins 0, 1, ..., reg_max - 1.
 
     Args:
         box_logits: `... x A x (4 * reg_max)`.
@@ -117,5 +116,5 @@ def decode_boxes(box_logits: Tensor, anchors: Tensor, strides: Tensor) -> Tensor
     Returns:
         `... x A x 4`, corners in pixels.
     """
-    distances = expected_distances(box_logits, box_logits.shape[-1] // 4)
-    return distances_to_boxes(distances, anchors, strides)
+    bins = torch.arange(box_logits.shape[-1] // 4, dtype=box_logits.dtype, device=box_logits.device)
+    return distances_to_boxes(expected_distances(box_logits, bins), anchors, strides)

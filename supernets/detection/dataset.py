@@ -18,13 +18,11 @@ from torchvision.transforms.v2 import functional
 from darts_hpo.errors import ConfigError
 from darts_hpo.training.task import SampleKey, sample_rng
 from supernets.detection.augment import Augmentation, Labelled, Letterbox, Placement, augment, compose
+from supernets.detection.image_size import check_image_size
 from supernets.detection.predictions import DetectionBatch
 from supernets.detection.records import ImageRecord
 
 logger = logging.getLogger(__name__)
-
-MAX_STRIDE = 32
-"""Network inputs are multiples of this many pixels, the stride of the coarsest level."""
 
 
 class DetectionSample(NamedTuple):
@@ -35,12 +33,16 @@ class DetectionSample(NamedTuple):
         boxes: `N x 4`, float32, corners in pixels of the input.
         labels: `N`, int64.
         position: of the image in its data set.
+        ignored_boxes: `K x 4`, like ``boxes``: regions that do not count; none in training.
+        ignored_labels: `K`, int64, their classes.
     """
 
     image: Tensor
     boxes: Tensor
     labels: Tensor
     position: int
+    ignored_boxes: Tensor
+    ignored_labels: Tensor
 
 
 class ImageCache:
@@ -54,30 +56,36 @@ class ImageCache:
     """
 
     def __init__(self, image_size: int, limit_gib: float = 4.0) -> None:
-        check_image_size(image_size)
+        check_image_size([image_size], name="data.image_size")
         self.image_size = image_size
         self._room = int(limit_gib * 2**30)
         self._images: dict[str, Tensor] = {}
+        self._beyond: set[str] = set()
 
     def fill(self, records: Sequence[ImageRecord]) -> None:
-        """Decode what fits, several files at a time.
+        """Decode every new image once, several files at a time, and keep what fits.
+
+        What does not fit is decoded too: a damaged file ends a run before it begins, not hours later.
 
         Raises:
             DataError: an image is truncated or corrupt.
         """
-        wanted = []
-        for record in records:
+        new = {r.id: r for r in records if r.id not in self._images and r.id not in self._beyond}
+        kept: list[ImageRecord] = []
+        beyond: list[ImageRecord] = []
+        for record in new.values():
             width, height = self._letterbox(record).resized
-            if record.id not in self._images and self._room >= 3 * width * height:
-                self._room -= 3 * width * height
-                wanted.append(record)
+            fits = self._room >= 3 * width * height
+            self._room -= 3 * width * height if fits else 0
+            (kept if fits else beyond).append(record)
         # Decoding releases the interpreter's lock, so threads do run side by side.
         with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-            for record, image in zip(wanted, pool.map(self._decode, wanted), strict=True):
+            for record, image in zip(kept, pool.map(self._decode, kept), strict=True):
                 self._images[record.id] = image
-        beyond = sum(record.id not in self._images for record in records)
+            for record, _ in zip(beyond, pool.map(_verify, beyond), strict=True):
+                self._beyond.add(record.id)
         if beyond:
-            logger.warning("%d of %d images do not fit the cache and are decoded at every use", beyond, len(records))
+            logger.warning("%d of %d images do not fit the cache and are decoded at every use", len(beyond), len(new))
 
     def get(self, record: ImageRecord) -> Tensor:
         """The image, `3 x h x w`, uint8, its longer side equal to the network's input."""
@@ -96,6 +104,10 @@ class ImageCache:
             image = functional.resize(image, [height, width], antialias=True)
         # Colours interleaved: the layout in which resampling is fastest.
         return image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+
+
+def _verify(record: ImageRecord) -> None:
+    record.load(min_side=1)
 
 
 class DetectionDataset(Dataset[DetectionSample]):
@@ -126,7 +138,6 @@ class DetectionDataset(Dataset[DetectionSample]):
         epochs: int = 1,
         cache: ImageCache | None = None,
     ) -> None:
-        check_image_size(image_size)
         self.cache = ImageCache(image_size) if cache is None else cache
         if self.cache.image_size != image_size:
             raise ConfigError(f"The cache holds images of {self.cache.image_size} pixels, not {image_size}.")
@@ -135,6 +146,7 @@ class DetectionDataset(Dataset[DetectionSample]):
         self.cache.fill(self.records)
         self._letterboxes = [Letterbox(r.width, r.height, image_size) for r in self.records]
         self._boxes = [_scaled(r.boxes, box) for r, box in zip(self.records, self._letterboxes, strict=True)]
+        self._ignored = [_scaled(r.ignored_boxes, box) for r, box in zip(self.records, self._letterboxes, strict=True)]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -143,12 +155,18 @@ class DetectionDataset(Dataset[DetectionSample]):
         """The sample of a key, or of a position in epoch 0."""
         index, epoch, passes = (key, 0, 0) if isinstance(key, int) else key
         if self.augmentation is None:
-            sample = self._letterboxed(index)
+            left, top = self._letterboxes[index].padding
+            sample = compose([Placement(self._fetch(index), left, top, 1.0)], self.image_size, 0.0, 0.0)
+            ignored = self._ignored[index] + np.array([left, top, left, top], np.float32)
+            ignored_labels = self.records[index].ignored_labels
         else:
             rng = sample_rng(self.seed, (index, epoch, passes))
             mosaic = epoch < self.epochs - self.augmentation.close_mosaic
             sample = augment(index, self._fetch, len(self), self.image_size, self.augmentation, rng, mosaic=mosaic)
-        return DetectionSample(sample.image, torch.from_numpy(sample.boxes), torch.from_numpy(sample.labels), index)
+            ignored, ignored_labels = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+        arrays = (sample.boxes, sample.labels, ignored, ignored_labels)
+        boxes, labels, ignored_boxes, ignored_classes = map(torch.from_numpy, arrays)
+        return DetectionSample(sample.image, boxes, labels, index, ignored_boxes, ignored_classes)
 
     def to_original(self, index: int, boxes: Tensor) -> Tensor:
         """Boxes of the plain letterboxed input (`N x 4`, corners) in pixels of the original image."""
@@ -157,35 +175,27 @@ class DetectionDataset(Dataset[DetectionSample]):
     def _fetch(self, index: int) -> Labelled:
         return Labelled(self.cache.get(self.records[index]), self._boxes[index], self.records[index].labels)
 
-    def _letterboxed(self, index: int) -> Labelled:
-        left, top = self._letterboxes[index].padding
-        return compose([Placement(self._fetch(index), left, top, 1.0)], self.image_size, 0.0, 0.0)
-
 
 def collate(samples: Sequence[DetectionSample]) -> DetectionBatch:
     """Samples as a batch, padded to the most objects of one image, and to one at least."""
-    most = max(1, max(len(sample.labels) for sample in samples))
-    boxes = torch.zeros(len(samples), most, 4)
-    labels = torch.full((len(samples), most), -1, dtype=torch.int64)
-    for row, sample in enumerate(samples):
-        boxes[row, : len(sample.boxes)] = sample.boxes
-        labels[row, : len(sample.labels)] = sample.labels
+    boxes, labels = _padded([(sample.boxes, sample.labels) for sample in samples], fewest=1)
     images = torch.stack([sample.image for sample in samples]).float().div_(255)
-    return DetectionBatch(images, boxes, labels, torch.tensor([sample.position for sample in samples]))
+    batch = DetectionBatch(images, boxes, labels, torch.tensor([sample.position for sample in samples]))
+    if not any(len(sample.ignored_labels) for sample in samples):
+        return batch
+    boxes, labels = _padded([(sample.ignored_boxes, sample.ignored_labels) for sample in samples])
+    return batch._replace(ignored_boxes=boxes, ignored_labels=labels)
 
 
-def check_image_size(image_size: int) -> None:
-    """Refuse a network input that the strides do not divide.
-
-    Raises:
-        ConfigError: names the nearest valid sizes.
-    """
-    if image_size < MAX_STRIDE or image_size % MAX_STRIDE:
-        below = max(MAX_STRIDE, image_size // MAX_STRIDE * MAX_STRIDE)
-        raise ConfigError(
-            f"data.image_size is {image_size}; it must be a multiple of {MAX_STRIDE}, "
-            f"for example {below} or {below + MAX_STRIDE}."
-        )
+def _padded(objects: Sequence[tuple[Tensor, Tensor]], fewest: int = 0) -> tuple[Tensor, Tensor]:
+    """Boxes `N x 4` and labels `N` of each image as `B x M x 4` and `B x M`; zeros and -1 fill up."""
+    most = max(fewest, *(len(labels) for _, labels in objects))
+    all_boxes = torch.zeros(len(objects), most, 4)
+    all_labels = torch.full((len(objects), most), -1, dtype=torch.int64)
+    for row, (boxes, labels) in enumerate(objects):
+        all_boxes[row, : len(boxes)] = boxes
+        all_labels[row, : len(labels)] = labels
+    return all_boxes, all_labels
 
 
 def _scaled(boxes: NDArray[np.float32], letterbox: Letterbox) -> NDArray[np.float32]:

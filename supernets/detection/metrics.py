@@ -21,6 +21,8 @@ class DetectionMetric(Metric):
     Precision is interpolated at 101 recalls and averaged over the IoU thresholds 0.50, 0.55, ..., 0.95
     (pycocotools through torchmetrics). As in COCO's official numbers the 100 most certain detections of an
     image count. Boxes are compared in pixels of the network input; IoU does not change under letterboxing.
+    Detections in an ignored region of their class (``iscrowd``, by the share of the detection inside it) count
+    neither for nor against.
 
     Args:
         class_names: by class index.
@@ -52,10 +54,18 @@ class DetectionMetric(Metric):
         """Take in the predictions `B x (4 + C) x A` of one batch."""
         del network
         found = detect(outputs.cpu(), self.confidence, self.iou, self.max_detections)
-        real = [labels >= 0 for labels in batch.labels]
+        boxes, labels, ignored = batch.boxes, batch.labels, torch.zeros_like(batch.labels)
+        if batch.ignored_boxes is not None and batch.ignored_labels is not None:
+            boxes = torch.cat((boxes, batch.ignored_boxes), 1)
+            labels = torch.cat((labels, batch.ignored_labels), 1)
+            ignored = torch.cat((ignored, torch.ones_like(batch.ignored_labels)), 1)
         targets = [
-            {"boxes": boxes[keep].float().cpu(), "labels": labels[keep].cpu()}
-            for boxes, labels, keep in zip(batch.boxes, batch.labels, real, strict=True)
+            {
+                "boxes": boxes[row][real].float().cpu(),
+                "labels": labels[row][real].cpu(),
+                "iscrowd": ignored[row][real].cpu(),
+            }
+            for row, real in enumerate(labels >= 0)
         ]
         self._average_precision.update(found, targets)
 

@@ -42,9 +42,14 @@ class DetectionBatch(NamedTuple):
         boxes: `B x M x 4`, corners (x1, y1, x2, y2) in pixels of the network input; rows of zeros where padded.
         labels: `B x M`, int64 class indices; -1 where padded.
         indices: `B`, int64, position of the image in the data set.
+        ignored_boxes: `B x K x 4`, like ``boxes``: regions where a detection is neither right nor wrong. None, and
+            always in training, where there are none.
+        ignored_labels: `B x K`, like ``labels``, their classes.
     """
 
     images: Tensor
     boxes: Tensor
     labels: Tensor
     indices: Tensor
+    ignored_boxes: Tensor | None = None
+    ignored_labels: Tensor | None = None

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +39,9 @@ class ImageRecord:
         height: in pixels, as displayed.
         boxes: `N x 4`, float32, corners (x1, y1, x2, y2) in pixels, 0-based, x2 and y2 exclusive.
         labels: `N`, int64, class indices.
+        ignored_boxes: `K x 4`, like ``boxes``: crowds and objects too difficult to ask for. Nothing is learned
+            from them, and finding something there is neither right nor wrong.
+        ignored_labels: `K`, int64, their class indices.
     """
 
     id: str
@@ -46,6 +50,8 @@ class ImageRecord:
     height: int
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
+    ignored_boxes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    ignored_labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def load(self, min_side: int | None = None) -> NDArray[np.uint8]:
         """The decoded image, `height x width x 3`, uint8, RGB.
@@ -197,8 +203,22 @@ def check_class_names(names: Iterable[str], where: str) -> None:
             raise DataError(f"Class name {name!r} occurs twice in {where}; make the names unique.")
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image file as displayed, from its header alone.
+class ImageSize(NamedTuple):
+    """Size of an image file as displayed.
+
+    Attributes:
+        width: in pixels.
+        height: in pixels.
+        turned: whether the file stores width and height the other way round, by its EXIF orientation.
+    """
+
+    width: int
+    height: int
+    turned: bool
+
+
+def image_size(path: Path) -> ImageSize:
+    """The size of an image file, from its header alone.
 
     Raises:
         DataError: not an image.
@@ -209,8 +229,8 @@ def image_size(path: Path) -> tuple[int, int]:
             with Image.open(path) as image:
                 width, height = image.size
                 if image.getexif().get(_EXIF_ORIENTATION) in _EXIF_SWAPPED:
-                    width, height = height, width
-                return width, height
+                    return ImageSize(height, width, turned=True)
+                return ImageSize(width, height, turned=False)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
             f"Image {path} cannot be read ({error}); replace or remove it, or pass data.on_bad_image=skip."

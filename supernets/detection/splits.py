@@ -122,8 +122,13 @@ def make_splits(
     for name, fraction in fractions.items():
         if not 0 < fraction < 1:
             raise ConfigError(f"task.{name}_fraction is {fraction}; it must lie between 0 and 1.")
-    offered = _without_duplicates(data)
+    offered, examples = _without_duplicates(data)
     pool = [record.id for record in offered.get("train", [])]
+    if not pool and data.splits.get("train"):
+        raise DataError(
+            f"The data set offers no training images of their own: every one of train is in another split too "
+            f"({examples['train']}). Let train name other images, or leave that split out: it is then taken from train."
+        )
     if not pool:
         names = ", ".join(data.splits)
         raise DataError(f"The data set offers no training images (only {names}); add a train split.")
@@ -204,14 +209,18 @@ def content_keys(records: Sequence[ImageRecord]) -> list[str]:
     ]
 
 
-def _without_duplicates(data: DetectionData) -> dict[str, list[ImageRecord]]:
-    """The offered splits, each image once over all of them; repeats inside val and test stay as published."""
+def _without_duplicates(data: DetectionData) -> tuple[dict[str, list[ImageRecord]], dict[str, str]]:
+    """The offered splits, each image once over all of them; repeats inside val and test stay as published.
+
+    Returns:
+        The records by split, and for every split that lost some one example of where they are.
+    """
     named = [(name, record) for name in _PRECEDENCE for record in data.splits.get(name, ())]
     keys = content_keys([record for _, record in named])
     owner: dict[str, tuple[str, str]] = {}
     kept: dict[str, list[ImageRecord]] = {}
     removed: Counter[str] = Counter()
-    example = ""
+    examples: dict[str, str] = {}
     for (name, record), key in zip(named, keys, strict=True):
         first, twin = owner.setdefault(key, (name, record.id))
         is_first = twin == record.id and first == name
@@ -219,7 +228,7 @@ def _without_duplicates(data: DetectionData) -> dict[str, list[ImageRecord]]:
             kept.setdefault(name, []).append(record)
         else:
             removed[name] += 1
-            example = example or f"{record.id} is {twin} of {first}"
+            examples.setdefault(name, f"{record.id} is {twin} of {first}")
     for name, number in removed.items():
-        logger.warning("%d duplicate images removed from %s, for example %s", number, name, example)
-    return kept
+        logger.warning("%d duplicate images removed from %s, for example %s", number, name, examples[name])
+    return kept, examples

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,15 @@ from supernets.detection.dataset import (
     DetectionDataset,
     DetectionSample,
     ImageCache,
-    check_image_size,
     collate,
 )
 from supernets.detection.figures import detection_examples
+from supernets.detection.image_size import check_image_size
 from supernets.detection.loss import DetectionLoss
 from supernets.detection.metrics import DetectionMetric
 from supernets.detection.predictions import DetectionBatch, DetectorOutput
 from supernets.detection.records import DetectionData
-from supernets.detection.splits import DetectionSplits, prepare_splits
-
-log = logging.getLogger(__name__)
+from supernets.detection.splits import SPLIT_NAMES, DetectionSplits, prepare_splits
 
 
 class DetectionTask(Task):
@@ -51,6 +49,7 @@ class DetectionTask(Task):
         confidence: predictions below are not evaluated.
         iou: overlap above which of two boxes of one class the less certain is dropped.
         max_detections: per image.
+        cache_gib: memory for decoded images; those beyond it are decoded again at every use.
 
     Raises:
         ConfigError: a value is out of range.
@@ -76,10 +75,22 @@ class DetectionTask(Task):
         confidence: float = 0.001,
         iou: float = 0.7,
         max_detections: int = 300,
+        cache_gib: float = 4.0,
     ) -> None:
-        check_image_size(image_size)
-        if workers < 0:
-            raise ConfigError(f"task.workers={workers}: expected 0 or more.")
+        check_image_size([image_size], name="data.image_size")
+        shares = {"arch_fraction": arch_fraction, "val_fraction": val_fraction, "test_fraction": test_fraction}
+        _require(
+            {"box_gain": box_gain, "cls_gain": cls_gain, "dfl_gain": dfl_gain, "auxiliary_weight": auxiliary_weight},
+            lambda value: 0 <= value < math.inf,
+            "a weight of 0 or more",
+        )
+        _require(shares, lambda value: 0 < value < 1, "a share between 0 and 1")
+        _require({"confidence": confidence}, lambda value: 0 <= value < 1, "a score from 0 to below 1")
+        _require({"iou": iou}, lambda value: 0 < value <= 1, "an overlap above 0, at most 1")
+        counts = {"evaluation_batch_size": evaluation_batch_size, "max_detections": max_detections}
+        _require(counts, lambda value: value >= 1, "a number of at least 1")
+        _require({"workers": workers}, lambda value: value >= 0, "a number of at least 0")
+        _require({"cache_gib": cache_gib}, lambda value: 0 <= value < math.inf, "GiB, 0 or more")
         self.data, self.image_size, self.augmentation = data, image_size, augmentation
         self.criterion = DetectionLoss(
             data.num_classes,
@@ -89,13 +100,9 @@ class DetectionTask(Task):
             auxiliary_weight=auxiliary_weight,
         )
         self.evaluation_batch_size, self.workers = evaluation_batch_size, workers
-        self._fractions = {
-            "arch_fraction": arch_fraction,
-            "val_fraction": val_fraction,
-            "test_fraction": test_fraction,
-        }
+        self._fractions = shares
         self._metric_arguments = {"confidence": confidence, "iou": iou, "max_detections": max_detections}
-        self._cache = ImageCache(image_size)
+        self._cache = ImageCache(image_size, cache_gib)
         self._seed = 0
         self._splits: DetectionSplits | None = None
 
@@ -110,9 +117,7 @@ class DetectionTask(Task):
         self._seed = seed
         self.data.log_summary()
         self._splits = prepare_splits(self.data, run_dir, seed, **self._fractions)
-        splits: tuple[Split, ...] = ("train", "arch", "val", "test")
-        for split in splits:
-            self._cache.fill(self.splits.records(self.data, split))
+        self._cache.fill([record for split in SPLIT_NAMES for record in self._splits.records(self.data, split)])
 
     @property
     def splits(self) -> DetectionSplits:
@@ -186,6 +191,10 @@ class DetectionTask(Task):
 
     # -- deployment ---------------------------------------------------------------------------------------------
 
+    def export_tolerance(self) -> Tensor:
+        """0.02 pixels of a box, 1e-4 of a score."""
+        return torch.tensor([0.02] * 4 + [1e-4] * self.data.num_classes)[:, None]
+
     def figures(self, network: nn.Module) -> Sequence[Figure]:
         """Truth and detections on images of the val split."""
         return [detection_examples(network, self.dataset("val", training=False), self.data.class_names)]
@@ -205,3 +214,10 @@ class DetectionTask(Task):
                 "output": "B x (4 + classes) x anchors: centre x, y, width, height in pixels of the input, scores",
             },
         }
+
+
+def _require(values: Mapping[str, float], holds: Callable[[float], bool], expected: str) -> None:
+    """Refuse settings of the task that are out of range; NaN is in no range."""
+    for name, value in values.items():
+        if not holds(value):
+            raise ConfigError(f"task.{name}={value}: expected {expected}.")

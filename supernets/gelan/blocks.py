@@ -6,7 +6,7 @@ All of them map feature maps `B x C x H x W`. ``kernel`` is the side of every k 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -169,8 +169,43 @@ class RepNCSP(nn.Module):
         return self.leave(torch.cat([self.bottlenecks(self.enter(x)), self.bypass(x)], dim=1))
 
 
-class RepNCSPELAN4(nn.Module):
-    """GELAN's block: an ELAN frame whose stages are :class:`RepNCSP` blocks (figure 3c of the paper).
+class _ELAN(nn.Module):
+    """The ELAN frame: two chained stages, and everything on the way concatenated (figure 3c of the GELAN paper).
+
+    Args:
+        in_channels: of the input.
+        out: channels of the output.
+        hidden: channels after the entry, even; half of them pass by.
+        branch: channels of each stage.
+        stage: makes a stage for its number of input channels.
+        activation: of entry and exit, by name.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out: int,
+        *,
+        hidden: int,
+        branch: int,
+        stage: Callable[[int], nn.Module],
+        activation: str,
+    ) -> None:
+        super().__init__()
+        self.enter = Conv(in_channels, hidden, activation=activation)
+        self.stage1 = stage(hidden // 2)
+        self.stage2 = stage(branch)
+        self.leave = Conv(hidden + 2 * branch, out, activation=activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`B x in x H x W` to `B x out x H x W`."""
+        entered = self.enter(x)
+        first = self.stage1(entered.chunk(2, dim=1)[1])
+        return self.leave(torch.cat([entered, first, self.stage2(first)], dim=1))
+
+
+class RepNCSPELAN4(_ELAN):
+    """GELAN's block: an ELAN frame whose stages are :class:`RepNCSP` blocks, each with a trailing convolution.
 
     Args:
         in_channels: of the input.
@@ -193,33 +228,22 @@ class RepNCSPELAN4(nn.Module):
         kernel: int = 3,
         activation: str = "silu",
     ) -> None:
-        super().__init__()
-
-        def stage(channels: int) -> nn.Sequential:
+        def stage(channels: int) -> nn.Module:
             return nn.Sequential(
                 RepNCSP(channels, branch, depth=depth, kernel=kernel, activation=activation),
                 Conv(branch, branch, kernel=kernel, activation=activation),
             )
 
-        self.enter = Conv(in_channels, hidden, activation=activation)
-        self.stage1 = stage(hidden // 2)
-        self.stage2 = stage(branch)
-        self.leave = Conv(hidden + 2 * branch, out, activation=activation)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`B x in x H x W` to `B x out x H x W`."""
-        entered = self.enter(x)
-        first = self.stage1(entered.chunk(2, dim=1)[1])
-        return self.leave(torch.cat([entered, first, self.stage2(first)], dim=1))
+        super().__init__(in_channels, out, hidden=hidden, branch=branch, stage=stage, activation=activation)
 
 
-class ELAN1(nn.Module):
+class ELAN1(_ELAN):
     """The ELAN frame of :class:`RepNCSPELAN4` with plain convolutions as stages.
 
     Args:
         in_channels: of the input.
         out: channels of the output.
-        hidden: channels after the entry, even.
+        hidden: channels after the entry, even; half of them pass by.
         branch: channels of each stage.
         kernel: of the stages' convolutions.
         activation: by name, of every convolution.
@@ -235,17 +259,10 @@ class ELAN1(nn.Module):
         kernel: int = 3,
         activation: str = "silu",
     ) -> None:
-        super().__init__()
-        self.enter = Conv(in_channels, hidden, activation=activation)
-        self.stage1 = Conv(hidden // 2, branch, kernel=kernel, activation=activation)
-        self.stage2 = Conv(branch, branch, kernel=kernel, activation=activation)
-        self.leave = Conv(hidden + 2 * branch, out, activation=activation)
+        def stage(channels: int) -> nn.Module:
+            return Conv(channels, branch, kernel=kernel, activation=activation)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`B x in x H x W` to `B x out x H x W`."""
-        entered = self.enter(x)
-        first = self.stage1(entered.chunk(2, dim=1)[1])
-        return self.leave(torch.cat([entered, first, self.stage2(first)], dim=1))
+        super().__init__(in_channels, out, hidden=hidden, branch=branch, stage=stage, activation=activation)
 
 
 class SPPELAN(nn.Module):
@@ -311,10 +328,6 @@ class CBFuse(nn.Module):
         for tap, position in zip(inputs, self.select, strict=False):
             total = total + F.interpolate(tap[position], size=size, mode="nearest")
         return total
-
-
-class Silence(nn.Identity):
-    """Identity, by which the authors' layouts address the input image; here the tag ``image`` does that."""
 
 
 class Upsample(nn.Module):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from darts_hpo.errors import ConfigError, unknown_name
+from supernets.detection.image_size import check_image_size
 from supernets.detection.predictions import DetectorOutput, RawPredictions
 from supernets.gelan import blocks
 from supernets.gelan.description import IMAGE, Description, Node, load_description
@@ -113,10 +114,6 @@ BLOCKS.register(
     ),
 )
 BLOCKS.register("CBFuse", BlockKind(lambda inputs, activation, select: blocks.CBFuse(select), _fused_feature))
-BLOCKS.register(
-    "Silence",
-    BlockKind(lambda inputs, activation: blocks.Silence(), lambda inputs, arguments: _single(inputs)),
-)
 BLOCKS.register(
     "Upsample",
     BlockKind(
@@ -401,22 +398,3 @@ def build_network(
         options=options,
         in_channels=in_channels,
     )
-
-
-def check_image_size(size: Sequence[int], stride: int) -> None:
-    """Refuse images that the network cannot halve all the way down.
-
-    Args:
-        size: height and width in pixels.
-        stride: largest stride of the network.
-
-    Raises:
-        ConfigError: a side is not a positive multiple of the stride.
-    """
-    for side in size:
-        if side % stride or side < stride:
-            below = max(stride, side // stride * stride)
-            raise ConfigError(
-                f"Image size {size[0]} x {size[1]} is not a multiple of {stride}, the largest stride; "
-                f"use for example {below} or {below + stride}."
-            )

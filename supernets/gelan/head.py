@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from supernets.detection.boxes import expected_distances
 from supernets.detection.predictions import RawPredictions
 from supernets.gelan.blocks import Conv
 
@@ -17,22 +18,6 @@ REG_MAX = 16
 _GROUPS = 4  # one group of channels per side of the box
 _PRIOR_IMAGE = 640  # image side that the class prior was tuned for
 _PRIOR_OBJECTS = 5  # objects expected on such an image
-
-
-def expected_distances(box_logits: Tensor, projection: Tensor) -> Tensor:
-    """Expectation of the distances' distributions.
-
-    Generalized Focal Loss (https://arxiv.org/abs/2006.04388), equation 5.
-
-    Args:
-        box_logits: `... x (4 * R)`, per side (left, top, right, bottom) the logits of `R` bins.
-        projection: `R`, distance that every bin stands for, in strides.
-
-    Returns:
-        `... x 4`, distances in strides.
-    """
-    bins = box_logits.unflatten(-1, (4, projection.shape[0]))
-    return bins.softmax(-1) @ projection
 
 
 class DetectionHead(nn.Module):

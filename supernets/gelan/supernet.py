@@ -13,16 +13,20 @@ from darts_hpo.errors import ConfigError, SpaceError, unknown_name
 from darts_hpo.genotype import Genotype
 from darts_hpo.space import Categorical, Space
 from darts_hpo.supernet import CostUnit, Gate, Gates, MixedOp, Supernet
+from supernets.detection.image_size import check_image_size
 from supernets.detection.predictions import DetectorOutput
 from supernets.gelan.description import Description, load_description
 from supernets.gelan.entangled import EntangledBlock
 from supernets.gelan.fuse import fuse
-from supernets.gelan.graph import GelanNetwork, check_image_size
+from supernets.gelan.graph import GelanNetwork
 from supernets.gelan.options import BLOCK_OPTIONS, REFERENCE_OPTION, TANGO_OPTIONS, BlockOption
 
 WeightSharing: TypeAlias = Literal["none", "entangled"]
 
 KERNEL, ACTIVATION = "kernel", "act"
+
+PRESETS = ("deployed", "tango", "none")
+"""Names of sets of searched blocks."""
 
 
 class GelanSupernet(Supernet):
@@ -82,6 +86,12 @@ class GelanSupernet(Supernet):
         activation: str = "silu",
     ) -> None:
         super().__init__()
+        if not isinstance(network, str | Description):
+            raise ConfigError(f"supernet.network={network!r}: expected the name or path of a layout.")
+        if not isinstance(searched, str) and not _are_names(searched):
+            raise ConfigError(f"supernet.searched={searched!r}: expected {', '.join(PRESETS)} or a list of roles.")
+        if not _are_names(options):
+            raise ConfigError(f"supernet.options={options!r}: expected a list of names such as {REFERENCE_OPTION}.")
         description = load_description(network) if isinstance(network, str) else network
         self.input_shape = tuple(input_shape)
         self.weight_sharing = weight_sharing
@@ -361,6 +371,11 @@ class GelanSupernet(Supernet):
         return indicators
 
 
+def _are_names(value: object) -> bool:
+    """Whether a value is a list of texts."""
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(v, str) for v in value)
+
+
 def _searched_roles(network: GelanNetwork, searched: str | Sequence[str]) -> tuple[str, ...]:
     candidates = network.searchable_roles
     if searched == "deployed":
@@ -376,8 +391,7 @@ def _searched_roles(network: GelanNetwork, searched: str | Sequence[str]) -> tup
     if searched == "none":
         return ()
     if isinstance(searched, str):
-        presets = ("deployed", "tango", "none")
-        raise ConfigError(unknown_name("set of searched blocks", searched, presets) + " Or list roles.")
+        raise ConfigError(unknown_name("set of searched blocks", searched, PRESETS) + " Or list roles.")
     for role in searched:
         network.require_searchable(role)
     if not searched:

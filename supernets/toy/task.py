@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchmetrics.classification import MulticlassAccuracy
 
 from darts_hpo.errors import ConfigError, DataError
+from darts_hpo.runs import write_json
 from darts_hpo.training.task import EpochSampler, Metric, SampleKey, Split, Task, sample_rng
 
 CLASSES = tuple(str(digit) for digit in range(10))
@@ -89,8 +90,7 @@ class DigitsClassification(Task):
             self._splits = _read_splits(path, len(labels))
         else:
             self._splits = _stratified_splits(np.asarray(labels), self.fractions, seed)
-            run_dir.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(self._splits))
+            write_json(path, self._splits)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from darts_hpo.imports import locate
         ("darts_hpo.genotype.Genotype", "type"),
         ("darts_hpo.genotype.Genotype.load", "method"),
         ("darts_hpo.runs.write_json", "function"),
-        ("darts_hpo.runs.directory.IGNORED_KEYS", "tuple"),
+        ("darts_hpo.config.IGNORED_BY_IDENTITY", "tuple"),
     ],
 )
 def test_allowed_names_are_found(target, found):

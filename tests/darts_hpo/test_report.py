@@ -16,6 +16,7 @@ from darts_hpo.genotype import Genotype
 from darts_hpo.report import Figure, write_report
 from darts_hpo.report.figure import drawing, option_colours
 from darts_hpo.report.record import RunRecord
+from darts_hpo.report.table import results_table
 from darts_hpo.report.verdict import commitment, judge, lead, summary
 from darts_hpo.runs import EpochLog, EpochTable, RunDirectory
 from darts_hpo.runs.provenance import provenance
@@ -107,7 +108,8 @@ def write_run(path, rows=None, status="COMPLETED", reason=None, *, curves=("trai
             "seed": 0,
             "data": {"name": "bccd"},
             "logger": {"wandb": {"api_key": "s3cr3t"}},
-        }
+        },
+        ignore=(),
     )
     command = ["train.py", "+experiment=yolov9_darts", "data=bccd", "wandb.token=s3cr3t"]
     run.provenance.write_text(json.dumps(provenance(0, command)))
@@ -358,7 +360,20 @@ def test_a_score_that_is_not_a_number_is_a_dash(tmp_path):
     metrics = json.loads(run.metrics.read_text())
     metrics["found"]["test"]["map50"] = math.nan
     run.write_metrics(metrics)
-    assert "map50 0.761 0.737 +0.025 \u2013 0.701 \u2013" in report(path).words()
+    assert "mAP50 (map50) 0.761 0.737 +0.025 \u2013 0.701 \u2013" in report(path).words()
+
+
+def test_detection_metrics_have_the_names_people_know(tmp_path):
+    path = write_run(tmp_path / "run", search_rows(CHOICES[:2], epochs=2))
+    text = (path / "metrics.json").read_text().replace('"ap/', '"map/').replace("map50_95", "map")
+    metrics = json.loads(text)
+    (path / "metrics.json").write_text(text)
+    words = report(path).words()
+    assert "mAP50-95 (map), test" in words
+    assert "mAP50 (map50) 0." in words
+    rows = [line.split("│")[1].strip() for line in results_table(metrics).splitlines() if "│" in line]
+    assert rows[:4] == ["val mAP50-95 (map)", "val mAP50 (map50)", "test mAP50-95 (map)", "test mAP50 (map50)"]
+    assert rows[4:] == ["Parameters, train form", "Parameters, deployed", "GFLOPs", "Latency (ms)"]
 
 
 def test_many_choices_become_a_heat_map(tmp_path):

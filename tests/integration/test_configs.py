@@ -110,6 +110,7 @@ def test_the_slides_experiment_is_their_recipe():
         "searched": "tango",
         "weight_sharing": "none",
         "width": 1.0,
+        "activation": "silu",
         "options": 0,
     }
     assert len(config["supernet"]["options"]) == 8

@@ -453,7 +453,8 @@ def check_values(steps: list[list[tuple[float, float]]], momentum: float, warmup
 
 def steps_of(folder: Path, stage: str, *overrides: str) -> tuple[StepRecorder, int]:
     """What the optimizers were set to in two epochs, and the number of steps of the warm-up."""
-    parts = made(folder, *TOY, f"{stage}.optimizer.lr={LR}", f"{stage}.schedule.warmup_epochs=1", *overrides)
+    warmup = (f"{stage}.schedule.warmup_epochs=1", f"{stage}.schedule.warmup_min_steps=0")
+    parts = made(folder, *TOY, f"{stage}.optimizer.lr={LR}", *warmup, *overrides)
     module = parts.search() if stage == "search" else parts.retrain()
     recorder = StepRecorder()
     fit(module, 2, recorder)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from darts_hpo.costs import CostModel, Flops, Latency, Parameters
-from darts_hpo.errors import ConfigError, DataError
+from darts_hpo.errors import ConfigError, DataError, RunDirectoryError
 from darts_hpo.supernet import Gate, MixedOp
 from darts_hpo.testing.supernet import SupernetConformance, option_counts
 from supernets.toy.network import OPTIONS, STAGES, ToyNetwork, ToySupernet
@@ -225,6 +225,12 @@ def test_splits_follow_the_seed_and_survive(tmp_path):
     assert splits(tmp_path / "b", 0) == first
     assert splits(tmp_path / "c", 1) != first
     assert splits(tmp_path / "a", 1) == first  # a continued run keeps what it has
+
+
+def test_splits_that_cannot_be_written_are_a_readable_error(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(RunDirectoryError, match="a file is where a directory should be"):
+        DigitsClassification().prepare(tmp_path / "run", 0)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"train": [0]}', '{"train": [0], "arch": [0], "val": [], "test": []}'])

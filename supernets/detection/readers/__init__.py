@@ -6,9 +6,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
-from darts_hpo.errors import DataError, unknown_name
+from darts_hpo.errors import ConfigError, DataError, unknown_name
 from supernets.detection.readers import coco, voc, yolo
 from supernets.detection.readers.builder import DataBuilder, OnBadImage
 from supernets.detection.records import DetectionData
@@ -29,7 +29,7 @@ def read_dataset(
     *,
     class_names: Sequence[str] | None = None,
     on_bad_image: OnBadImage = "error",
-    difficult: Literal["drop", "keep"] = "drop",
+    difficult: Literal["ignore", "keep"] = "ignore",
 ) -> DetectionData:
     """Read a detection data set in Ultralytics, COCO or VOC form.
 
@@ -40,14 +40,20 @@ def read_dataset(
             names must be the ones the data set declares. None: as declared, for VOC all names found, sorted.
         on_bad_image: ``error`` stops at the first image that cannot be decoded, latest when it is used;
             ``skip`` decodes every image now and leaves bad ones out, naming them in the log.
-        difficult: what becomes of VOC objects marked difficult.
+        difficult: what becomes of VOC objects marked difficult: ``ignore``, as the challenge does, neither learns
+            nor counts them; ``keep`` takes them as objects like others.
 
     Raises:
+        ConfigError: ``on_bad_image`` or ``difficult`` is none of these words.
         DataError: the data set is missing, of unknown format or broken. The message names the file and the
             remedy.
     """
     if format != "auto" and format not in READERS:
         raise DataError(unknown_name("data format (data.format)", format, ["auto", *READERS]))
+    if on_bad_image not in (words := get_args(OnBadImage)):
+        raise ConfigError(unknown_name("data.on_bad_image", on_bad_image, words))
+    if difficult not in ("ignore", "keep"):
+        raise ConfigError(unknown_name("data.difficult", difficult, ("ignore", "keep")))
     if root is None:
         raise DataError("The data set's folder is not set; pass data.root=/path/to/dataset.")
     path = Path(root).expanduser()
@@ -58,7 +64,6 @@ def read_dataset(
     builder = DataBuilder(boundary.resolve(), name, on_bad_image=on_bad_image, keep_difficult=difficult == "keep")
     data: DetectionData = READERS[name].read(found.resolve(), builder, class_names)
     logger.info("read %s data in %s", name, found)
-    data.log_summary()
     return data
 
 

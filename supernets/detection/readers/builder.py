@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from darts_hpo.errors import DataError
@@ -16,6 +17,7 @@ from supernets.detection.records import (
     CleaningReport,
     DetectionData,
     ImageRecord,
+    ImageSize,
     clean_boxes,
     image_size,
     inside,
@@ -36,7 +38,7 @@ class DataBuilder:
         root: resolved folder that no path may leave.
         format: the reader's name.
         on_bad_image: ``error`` or ``skip``, see `read_dataset`.
-        keep_difficult: keep VOC objects marked difficult.
+        keep_difficult: VOC objects marked difficult are objects like others, not ignored ones.
     """
 
     def __init__(self, root: Path, format: str, *, on_bad_image: OnBadImage, keep_difficult: bool) -> None:
@@ -52,22 +54,42 @@ class DataBuilder:
         """The path below the root, with forward slashes."""
         return path.relative_to(self.root).as_posix()
 
-    def size(self, image: Path) -> tuple[int, int] | None:
+    def size(self, image: Path, declared: tuple[float, float] | None = None, where: str = "") -> ImageSize | None:
         """Width and height, or None for an image that is to be skipped.
 
+        Args:
+            image: resolved file.
+            declared: width and height that the annotation speaks of, if it does.
+            where: the annotation, for the message.
+
         Raises:
-            DataError: not an image, and ``on_bad_image`` is ``error``.
+            DataError: not an image, and ``on_bad_image`` is ``error``; or the size is not the declared one, for
+                boxes in pixels then lie elsewhere.
         """
         try:
-            return image_size(image)
+            size = image_size(image)
         except DataError as error:
             if self.on_bad_image == "error":
                 raise
             self._skip(image, error)
             return None
+        fitting = [(size.width, size.height), *([(size.height, size.width)] if size.turned else [])]
+        if declared is not None and declared not in fitting:
+            raise DataError(
+                f"{where} speaks of {declared[0]:g} x {declared[1]:g} pixels, but {image} has "
+                f"{size.width} x {size.height}: the boxes belong to another picture. Restore the image or correct "
+                "the annotation."
+            )
+        return size
 
     def record(
-        self, image: Path, size: tuple[int, int], boxes: ArrayLike, labels: ArrayLike, where: str
+        self,
+        image: Path,
+        size: ImageSize,
+        boxes: ArrayLike,
+        labels: ArrayLike,
+        where: str,
+        ignored: ArrayLike | None = None,
     ) -> ImageRecord | None:
         """The record of one image, or None for one that is to be skipped.
 
@@ -77,9 +99,15 @@ class DataBuilder:
             boxes: `N x 4`, corners in pixels, 0-based, as annotated.
             labels: `N`, class indices.
             where: the annotation file, for the log.
+            ignored: `N`, true for boxes that shall neither be learned nor counted; None for none.
         """
-        kept_boxes, kept_labels = clean_boxes(boxes, labels, *size, self.report, where)
-        record = ImageRecord(self.name_of(image), image, *size, kept_boxes, kept_labels)
+        given, classes = np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(labels, np.int64)
+        apart = np.zeros(len(classes), bool) if ignored is None else np.asarray(ignored, bool)
+        width, height, _ = size
+        asked, left = (
+            clean_boxes(given[part], classes[part], width, height, self.report, where) for part in (~apart, apart)
+        )
+        record = ImageRecord(self.name_of(image), image, width, height, *asked, *left)
         if self.on_bad_image == "skip":
             try:
                 record.load(min_side=1)

@@ -1,17 +1,18 @@
 """COCO form: a json of images, annotations and categories per split, and folders of images.
 
 Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014. Boxes are x, y, width, height in pixels,
-0-based; category ids may have gaps and are mapped to 0..C-1 in the order of their ids.
+0-based; category ids may have gaps and are mapped to 0..C-1 in the order of their ids. Crowd regions
+(``iscrowd``) are ignored: neither learned nor counted against a detection inside them.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from darts_hpo.errors import DataError
 from supernets.detection.readers.builder import DataBuilder, check_declared, child_folder, split_of
@@ -20,6 +21,7 @@ from supernets.detection.records import DetectionData, ImageRecord, check_class_
 LOOKS_FOR = "instances json files in annotations/ or beside the images (_annotations.coco.json)"
 
 _KEYS = ("images", "annotations", "categories")
+_Id: TypeAlias = int | float | str
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,17 @@ class _Instances:
     content: dict[str, Any]
     names: list[str]
     index: dict[int, int]
+
+
+@dataclass
+class _Image:
+    """One entry of ``images`` and the annotations that belong to it."""
+
+    name: str
+    size: tuple[float, float] | None
+    boxes: list[list[float]] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    ignored: list[bool] = field(default_factory=list)
 
 
 def detects(folder: Path) -> bool:
@@ -115,57 +128,70 @@ def _load(file: Path) -> _Instances:
 
 def _records(instances: _Instances, split: str, base: Path, builder: DataBuilder) -> list[ImageRecord | None]:
     file = instances.file
-    images: dict[Any, str] = {}
-    for image in instances.content["images"]:
-        try:
-            identity, name = image["id"], str(image["file_name"])
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{file}: every image needs 'id' and 'file_name'; correct the list.") from error
+    images: dict[_Id, _Image] = {}
+    for entry in instances.content["images"]:
+        identity, image = _image(entry, file)
         if identity in images:
             raise DataError(f"{file}: image id {identity} is used twice; number the images apart.")
-        images[identity] = name
-    boxes: dict[Any, list[list[float]]] = {identity: [] for identity in images}
-    labels: dict[Any, list[int]] = {identity: [] for identity in images}
+        images[identity] = image
     for annotation in instances.content["annotations"]:
-        _add(annotation, instances, boxes, labels, builder)
-    folder = _image_folder(instances, next(iter(images.values()), None), split, base, builder)
+        _add(annotation, instances, images, builder)
+    first = next((image.name for image in images.values()), None)
+    folder = _image_folder(instances, first, split, base, builder)
     records = []
-    for identity, name in images.items():
-        path = builder.inside(folder / name, str(file))
+    for image in images.values():
+        where = f"{file}, image {image.name}"
+        path = builder.inside(folder / image.name, str(file))
         if not path.is_file():
-            raise DataError(f"{file} names image {name}, which is not in {folder}; add it or remove the entry.")
-        size = builder.size(path)
+            raise DataError(f"{file} names image {image.name}, which is not in {folder}; add it or remove the entry.")
+        size = builder.size(path, image.size, where)
         if size is None:
             continue
-        records.append(builder.record(path, size, boxes[identity], labels[identity], f"{file}, image {name}"))
+        records.append(builder.record(path, size, image.boxes, image.labels, where, image.ignored))
     return records
 
 
-def _add(
-    annotation: dict[str, Any],
-    instances: _Instances,
-    boxes: dict[Any, list[list[float]]],
-    labels: dict[Any, list[int]],
-    builder: DataBuilder,
-) -> None:
-    """Append one annotation to the boxes and labels of its image."""
+def _image(entry: Any, file: Path) -> tuple[_Id, _Image]:
+    """Id and content of one entry of ``images``."""
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("id"), _Id) or "file_name" not in entry:
+        raise DataError(f"{file}: every image needs 'id' and 'file_name'; correct {_shown(entry)} in 'images'.")
+    size = entry.get("width"), entry.get("height")
+    declared = None
+    if all(size):  # zero is how some tools write that they do not know
+        if not all(isinstance(side, int | float) for side in size):
+            raise DataError(f"{file}: width and height of {entry['file_name']} are {size}; expected pixels.")
+        declared = (float(size[0]), float(size[1]))  # type: ignore[arg-type]
+    return entry["id"], _Image(str(entry["file_name"]), declared)
+
+
+def _add(annotation: Any, instances: _Instances, images: Mapping[_Id, _Image], builder: DataBuilder) -> None:
+    """Give one annotation to its image."""
+    if not isinstance(annotation, Mapping):
+        raise DataError(f"{instances.file}: the annotation {_shown(annotation)} is no object of keys; correct it.")
     where = f"{instances.file}: annotation {annotation.get('id', '(without id)')}"
-    if annotation.get("iscrowd"):
-        builder.report.add("crowd regions dropped", str(instances.file))
-        return
-    image, category = annotation.get("image_id"), annotation.get("category_id")
-    if image not in boxes:
-        raise DataError(f"{where} belongs to image id {image}, which is not in 'images'; add it or remove it.")
-    if category not in instances.index:
+    identity, category = annotation.get("image_id"), annotation.get("category_id")
+    if not isinstance(identity, _Id) or identity not in images:
+        raise DataError(f"{where} belongs to image id {identity}, which is not in 'images'; add it or remove it.")
+    if not isinstance(category, int) or category not in instances.index:
         valid = ", ".join(map(str, sorted(instances.index)))
         raise DataError(f"{where} has category_id {category}, which is out of range; valid are {valid}.")
     values = annotation.get("bbox")
     numbers = isinstance(values, list) and len(values) == 4 and all(isinstance(v, int | float) for v in values)
     if not isinstance(values, list) or not numbers or not all(map(math.isfinite, values)):
         raise DataError(f"{where} has bbox {values}; expected four numbers: x, y, width, height in pixels.")
+    crowd = bool(annotation.get("iscrowd"))
+    builder.report.add("crowd regions ignored, in training and in scores", str(instances.file), crowd)
     x, y, w, h = values
-    boxes[image].append([x, y, x + w, y + h])
-    labels[image].append(instances.index[category])
+    image = images[identity]
+    image.boxes.append([x, y, x + w, y + h])
+    image.labels.append(instances.index[category])
+    image.ignored.append(crowd)
+
+
+def _shown(value: object) -> str:
+    """The beginning of a value, for a message."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _image_folder(instances: _Instances, first: str | None, split: str, base: Path, builder: DataBuilder) -> Path:

@@ -1,7 +1,8 @@
 """PASCAL VOC form: one XML file per image, split lists in ImageSets/Main.
 
 Everingham et al., "The Pascal Visual Object Classes Challenge", IJCV 2010. Pixel coordinates are 1-based and
-inclusive, so pixel columns xmin..xmax become the half-open interval [xmin - 1, xmax).
+inclusive, so pixel columns xmin..xmax become the half-open interval [xmin - 1, xmax). Objects marked difficult are
+ignored as in the challenge, neither learned nor counted, unless they are asked for.
 """
 
 from __future__ import annotations
@@ -32,6 +33,15 @@ _ANNOTATIONS, _IMAGES = ("Annotations", "labels"), ("JPEGImages", "images")
 class _Object:
     name: str
     box: tuple[float, float, float, float]
+    ignored: bool
+
+
+@dataclass(frozen=True)
+class _Annotation:
+    """One XML file: the image size it declares, if it does, and its objects."""
+
+    size: tuple[float, float] | None
+    objects: list[_Object]
 
 
 def detects(folder: Path) -> bool:
@@ -56,7 +66,7 @@ def read(folder: Path, builder: DataBuilder, class_names: Sequence[str] | None) 
     files = _annotation_files(folder, builder)
     parsed = {file: _parse(file, builder) for split in files.values() for file, _ in split}
     if class_names is None:
-        class_names = sorted({found.name for objects in parsed.values() for found in objects})
+        class_names = sorted({found.name for annotation in parsed.values() for found in annotation.objects})
     check_class_names(class_names, f"the annotations in {folder}")
     index = {name: i for i, name in enumerate(class_names)}
     splits: dict[str, list[ImageRecord | None]] = {}
@@ -124,7 +134,7 @@ def _suffixes() -> list[str]:
     return [*ordered, *(suffix.upper() for suffix in ordered)]
 
 
-def _parse(file: Path, builder: DataBuilder) -> list[_Object]:
+def _parse(file: Path, builder: DataBuilder) -> _Annotation:
     try:
         root: Element = ElementTree.fromstring(file.read_bytes(), forbid_dtd=True)
     except DefusedXmlException as error:
@@ -136,11 +146,19 @@ def _parse(file: Path, builder: DataBuilder) -> list[_Object]:
         raise DataError(f"{file} is not well-formed XML ({error}); correct or remove it.") from error
     objects = []
     for element in root.iter("object"):
-        if (element.findtext("difficult") or "0").strip() == "1" and not builder.keep_difficult:
-            builder.report.add("objects marked difficult dropped", str(file))
-            continue
-        objects.append(_Object(_text(element, "name", file), _box(element, file)))
-    return objects
+        ignored = (element.findtext("difficult") or "0").strip() == "1" and not builder.keep_difficult
+        builder.report.add("objects marked difficult ignored, in training and in scores", str(file), ignored)
+        objects.append(_Object(_text(element, "name", file), _box(element, file), ignored))
+    return _Annotation(_size(root, file), objects)
+
+
+def _size(root: Element, file: Path) -> tuple[float, float] | None:
+    """Declared width and height; None without them, or where they are zero, as some tools write it."""
+    element = root.find("size")
+    if element is None:
+        return None
+    width, height = (_number(element, tag, file) if element.findtext(tag) else 0.0 for tag in ("width", "height"))
+    return (width, height) if width and height else None
 
 
 def _text(element: Element, tag: str, file: Path) -> str:
@@ -154,27 +172,31 @@ def _box(element: Element, file: Path) -> tuple[float, float, float, float]:
     box = element.find("bndbox")
     if box is None:
         raise DataError(f"{file}: an <object> has no <bndbox>; add it or remove the object.")
-    values = []
-    for tag in ("xmin", "ymin", "xmax", "ymax"):
-        text = _text(box, tag, file)
-        try:
-            values.append(float(text))
-        except ValueError:
-            values.append(math.nan)
-        if not math.isfinite(values[-1]):
-            raise DataError(f"{file}: <{tag}> is {text!r}; expected a number of pixels.")
-    x1, y1, x2, y2 = values
+    x1, y1, x2, y2 = (_number(box, tag, file) for tag in ("xmin", "ymin", "xmax", "ymax"))
     # Equal corners are a click without a drag, not an object one pixel wide: kept degenerate, to be counted.
     return x1 - 1, y1 - 1, (x2 if x2 > x1 else x1 - 1), (y2 if y2 > y1 else y1 - 1)
 
 
+def _number(element: Element, tag: str, file: Path) -> float:
+    text = _text(element, tag, file)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{file}: <{tag}> is {text!r}; expected a number of pixels.")
+    return value
+
+
 def _record(
-    file: Path, image: Path, objects: list[_Object], index: dict[str, int], builder: DataBuilder
+    file: Path, image: Path, annotation: _Annotation, index: dict[str, int], builder: DataBuilder
 ) -> ImageRecord | None:
+    objects = annotation.objects
     for found in objects:
         if found.name not in index:
             raise DataError(f"{file}: {unknown_name('class', found.name, index)} Add it to data.class_names.")
-    size = builder.size(image)
+    size = builder.size(image, annotation.size, str(file))
     if size is None:
         return None
-    return builder.record(image, size, [o.box for o in objects], [index[o.name] for o in objects], str(file))
+    labels, ignored = [index[o.name] for o in objects], [o.ignored for o in objects]
+    return builder.record(image, size, [o.box for o in objects], labels, str(file), ignored)

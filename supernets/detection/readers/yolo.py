@@ -186,7 +186,7 @@ def _record(image: Path, num_classes: int, builder: DataBuilder) -> ImageRecord 
         ]
         labels = [label for label, _ in rows]
         if rows:
-            boxes = np.stack([box for _, box in rows]) * np.tile(size, 2)
+            boxes = np.stack([box for _, box in rows]) * np.tile(size[:2], 2)
     return builder.record(image, size, boxes, labels, str(labels_path))
 
 

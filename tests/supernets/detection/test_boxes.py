@@ -79,12 +79,13 @@ def test_one_hot_distribution_decodes_to_its_bin() -> None:
     logits = torch.full((16, 4, 16), -1e4)
     for k in range(16):
         logits[k, :, k] = 0.0
-    distances = expected_distances(logits.flatten(1), 16)
+    distances = expected_distances(logits.flatten(1), torch.arange(16.0))
     torch.testing.assert_close(distances, torch.arange(16.0)[:, None].expand(16, 4))
 
 
 def test_uniform_distribution_decodes_to_the_middle() -> None:
-    torch.testing.assert_close(expected_distances(torch.zeros(3, 4 * 8), 8), torch.full((3, 4), 3.5))
+    distances = expected_distances(torch.zeros(3, 4 * 8), torch.arange(8.0))
+    torch.testing.assert_close(distances, torch.full((3, 4), 3.5))
 
 
 def test_sides_are_left_top_right_bottom_in_units_of_the_stride() -> None:

@@ -1,6 +1,7 @@
 """Data sets: letterboxed or augmented samples, batches, the cache."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,8 @@ def test_samples_do_not_depend_on_workers_or_history():
     reference = loaded(4)
     for batches in (loaded(4), loaded(4, workers=2)):
         for ours, theirs in zip(reference, batches, strict=True):
-            assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+            assert all(torch.equal(a, b) for a, b in zip(ours[:4], theirs[:4], strict=True))
+            assert ours.ignored_boxes is theirs.ignored_boxes is None
     assert not torch.equal(reference[0].images, loaded(5)[0].images)
     assert not torch.equal(reference[0].images, loaded(4, seed=4)[0].images)
 
@@ -142,6 +144,34 @@ def test_a_full_cache_decodes_the_rest_at_every_use(caplog):
         assert torch.equal(data[i].image, reference[i].image)
 
 
+def test_what_does_not_fit_is_reported_once_and_still_checked(tmp_path, caplog):
+    path = tmp_path / "cut.jpg"
+    Image.fromarray(RECORDS[0].source).save(path)
+    whole = record("photo", 128, 64, source=path)
+    cache = ImageCache(64, limit_gib=0)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            cache.fill([whole, *RECORDS])
+            DetectionDataset(RECORDS, 64, cache=cache)
+    assert [entry.getMessage() for entry in caplog.records] == [
+        "4 of 4 images do not fit the cache and are decoded at every use"
+    ]
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(DataError, match=r"cut\.jpg cannot be decoded"):
+        ImageCache(64, limit_gib=0).fill([whole])
+
+
+def test_ignored_regions_reach_evaluation_alone():
+    boxes = np.array([[10, 20, 50, 60]], np.float32)
+    wide = replace(RECORDS[0], ignored_boxes=boxes, ignored_labels=np.array([3]))
+    batch = collate([DetectionDataset([wide, RECORDS[2]], 64)[i] for i in (1, 0)])
+    assert batch.ignored_labels.tolist() == [[-1], [3]]
+    assert batch.ignored_boxes.tolist() == [[[0, 0, 0, 0]], [[5, 26, 25, 46]]]
+    assert batch.labels.tolist() == [[-1, -1], [0, 1]]
+    training = DetectionDataset([wide], 64, Augmentation(mosaic=0))
+    assert collate([training[0, 0, 0]]).ignored_labels is None
+
+
 def test_a_cache_of_another_size_is_refused():
     with pytest.raises(ConfigError, match="holds images of 32 pixels, not 64"):
         DetectionDataset(RECORDS, 64, cache=ImageCache(32))
@@ -183,8 +213,6 @@ def test_digits_can_be_trained_on():
 
 @pytest.mark.needs_data
 def test_blood_cells_can_be_trained_on():
-    if not BCCD.is_dir():
-        pytest.skip("the development data is not beside the repository")
     data = read_dataset(BCCD)
     splits = make_splits(data, 0)
     assert {name: len(ids) for name, ids in splits.ids.items()} == {

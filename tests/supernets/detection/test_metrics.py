@@ -91,6 +91,22 @@ def test_false_alarms_of_absent_classes_do_not_count() -> None:
     assert metric.compute()["map"] == pytest.approx(1.0)
 
 
+def test_detections_in_ignored_regions_of_their_class_do_not_count() -> None:
+    guess = outputs([[(A, 0, 0.5), (B, 0, 0.9), ([25.0, 25.0, 35.0, 35.0], 0, 0.8)]])
+    batch = batch_of([[(A, 0)]])
+    scores = []
+    for label in (None, 0, 1):
+        ignored = {}
+        if label is not None:
+            ignored = {"ignored_boxes": torch.tensor([[B]]), "ignored_labels": torch.tensor([[label]])}
+        metric = DetectionMetric(NAMES)
+        metric.update(NETWORK, guess, batch._replace(**ignored))
+        scores.append(metric.compute())
+    # Two more certain false alarms halve precision twice; a crowd of red swallows both, one of white neither.
+    assert [s["map/red"] for s in scores] == pytest.approx([1 / 3, 1.0, 1 / 3])
+    assert "map/white" not in scores[2]  # what is ignored alone is no object to be found
+
+
 def test_nothing_found_scores_zero() -> None:
     metric = DetectionMetric(NAMES)
     metric.update(NETWORK, torch.zeros(2, 7, 21), batch_of([[(A, 0)], [(B, 1)]]))

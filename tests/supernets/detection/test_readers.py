@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from darts_hpo.errors import DataError
+from darts_hpo.errors import ConfigError, DataError
 from supernets.detection.readers import read_dataset
 from supernets.detection.records import CleaningReport, clean_boxes
 
@@ -193,6 +193,8 @@ def test_degenerate_and_outlying_boxes_are_counted_and_the_rest_is_kept(tmp_path
     boxes = [(0, 3, 4, 20, 30), (0, 7, 7, 7, 7), (0, 90, 90, 95, 95), (0, 30, 20, 80, 70), (0, 3, 4, 20, 30)]
     with caplog.at_level(logging.WARNING):
         data = read_dataset(WRITERS[format](tmp_path, {"train": [("a", 64, 48, boxes)]}, ["cat"]))
+        assert not caplog.records  # the task says it, once
+        data.log_summary()
     assert data.splits["train"][0].boxes.tolist() == [[3, 4, 20, 30], [30, 20, 64, 48]]
     assert data.report.counts == {
         "degenerate or out-of-image boxes dropped": 2,
@@ -423,12 +425,15 @@ def edit_json(root, change, split="train"):
     file.write_text(json.dumps(data))
 
 
-def test_coco_crowds_are_dropped_and_counted(tmp_path):
+def test_coco_crowds_are_kept_apart_and_counted(tmp_path):
     root = write_coco(tmp_path)
     edit_json(root, lambda d: d["annotations"][0].update(iscrowd=1))
     data = read_dataset(root)
-    assert data.splits["train"][0].labels.tolist() == [1]
-    assert data.report["crowd regions dropped"] == 1
+    record = data.splits["train"][0]
+    assert record.labels.tolist() == [1]
+    assert record.ignored_labels.tolist() == [0]
+    assert record.ignored_boxes.tolist() == [[3, 4, 20, 30]]
+    assert data.report["crowd regions ignored, in training and in scores"] == 1
 
 
 def test_coco_roboflow_export_and_other_tasks_files(tmp_path):
@@ -469,6 +474,19 @@ def test_coco_keypoints_and_captions_give_way_to_instances(tmp_path):
         (lambda d: d["images"][0].update(file_name="zzz.jpg"), r"names image zzz\.jpg, found in none of"),
         (lambda d: d["images"][1].update(file_name="zzz.jpg"), r"names image zzz\.jpg, which is not in"),
         (lambda d: d.update(categories={}), r"has no list 'categories'"),
+        (lambda d: d["annotations"].append([1, 2]), r"the annotation \[1, 2\] is no object of keys"),
+        (lambda d: d["annotations"].append("cat"), r"the annotation 'cat' is no object of keys"),
+        (lambda d: d["annotations"][0].update(image_id=[1]), r"annotation 0 belongs to image id \[1\]"),
+        (lambda d: d["annotations"][0].update(category_id=[7]), r"annotation 0 has category_id \[7\]"),
+        (lambda d: d["images"].append(7), r"every image needs 'id' and 'file_name'; correct 7"),
+        (lambda d: d["images"][0].update(id=[1]), r"every image needs"),
+        (lambda d: d["categories"].append(7), r"every category needs"),
+        (lambda d: d["images"][0].update(width="wide"), r"width and height of a\.jpg are \('wide', 48\)"),
+        (
+            lambda d: d["images"][0].update(width=640, height=480),
+            r"image a\.jpg speaks of 640 x 480 pixels, but .*a\.jpg has 64 x 48",
+        ),
+        (lambda d: d["images"][0].update(width=48, height=64), r"speaks of 48 x 64 pixels"),
     ],
 )
 def test_coco_bad_json_content(tmp_path, change, message):
@@ -517,14 +535,51 @@ def test_voc_class_that_is_not_listed(tmp_path):
         read_dataset(write_voc(tmp_path), class_names=["cats", "dog"])
 
 
-@pytest.mark.parametrize(("choice", "number"), [("drop", 1), ("keep", 2)])
+@pytest.mark.parametrize(("choice", "number"), [("ignore", 1), ("keep", 2)])
 def test_voc_difficult_objects(tmp_path, choice, number):
     root = write_voc(tmp_path)
     objects = voc_object("cat", 1, 1, 9, 9) + voc_object("dog", 1, 1, 20, 20, difficult=1)
     (root / "Annotations/a.xml").write_text(f"<annotation>{objects}</annotation>")
     data = read_dataset(root, difficult=choice)
-    assert len(data.splits["train"][0].labels) == number
-    assert data.report["objects marked difficult dropped"] == 2 - number
+    record = data.splits["train"][0]
+    assert len(record.labels) == number
+    assert record.ignored_boxes.tolist() == [[1, 1, 20, 20]] * (2 - number)
+    assert record.ignored_labels.tolist() == [1] * (2 - number)
+    assert data.report["objects marked difficult ignored, in training and in scores"] == 2 - number
+
+
+@pytest.mark.parametrize(("name", "message"), [("difficult", "Valid: ignore, keep"), ("on_bad_image", "error, skip")])
+def test_unknown_words_are_refused(tmp_path, name, message):
+    with pytest.raises(ConfigError, match=rf"data\.{name}: 'no'.*{message}"):
+        read_dataset(tmp_path, **{name: "no"})
+
+
+def voc_size(root, width, height):
+    """Let the annotation of image a declare its size."""
+    file = root / "Annotations/a.xml"
+    size = f"<size><width>{width}</width><height>{height}</height></size>"
+    file.write_text(file.read_text().replace("<annotation>", f"<annotation>{size}"))
+    return root
+
+
+def test_voc_declared_size_is_compared_with_the_image(tmp_path):
+    for number, size in enumerate([(64, 48), (0, 0), ("", "")]):
+        assert read_dataset(voc_size(write_voc(tmp_path / str(number)), *size)).format == "voc"
+    with pytest.raises(DataError, match=r"a\.xml speaks of 48 x 64 pixels, but .*a\.jpg has 64 x 48"):
+        read_dataset(voc_size(write_voc(tmp_path / "other"), 48, 64))
+    with pytest.raises(DataError, match=r"a\.xml: <width> is 'x'; expected a number"):
+        read_dataset(voc_size(write_voc(tmp_path / "text"), "x", 48))
+
+
+@pytest.mark.parametrize("size", [(64, 48), (48, 64)])
+def test_a_turned_photograph_may_be_declared_either_way(tmp_path, size):
+    root = voc_size(write_voc(tmp_path), *size)
+    image = Image.open(root / "JPEGImages/a.jpg")
+    exif = image.getexif()
+    exif[274] = 6
+    image.save(root / "JPEGImages/a.jpg", exif=exif)
+    record = next(r for r in read_dataset(root).splits["train"] if r.id.endswith("a.jpg"))
+    assert (record.width, record.height) == (48, 64)
 
 
 def test_voc_trainval_without_train(tmp_path):
@@ -603,8 +658,6 @@ def test_voc_missing_file(tmp_path, folder, message):
 
 @pytest.mark.needs_data
 def test_blood_cells():
-    if not BCCD.is_dir():
-        pytest.skip("the development data is not beside the repository")
     data = read_dataset(BCCD)
     assert data.class_names == ("Platelets", "RBC", "WBC")
     assert {split: len(records) for split, records in data.splits.items()} == {

@@ -95,6 +95,13 @@ def test_no_training_images():
         make_splits(dataset(val=5, test=5), 0)
 
 
+def test_a_training_list_that_is_the_validation_list_is_named():
+    data = dataset(train=9)
+    copied = DetectionData(data.class_names, {"train": data.splits["train"], "val": data.splits["train"]}, None, "x")
+    with pytest.raises(DataError, match=r"every one of train is in another split too \(train/0 is train/0 of val\)"):
+        make_splits(copied, 0)
+
+
 def test_too_few_images():
     with pytest.raises(DataError, match="3 training images are too few for the splits train, test, val, arch"):
         make_splits(dataset(train=3), 0)
@@ -120,7 +127,7 @@ def test_duplicates_leave_the_training_side(caplog):
     assert splits.ids["val"] == tuple(f"val/{i}" for i in range(5))
     assert splits.ids["test"] == tuple(f"test/{i}" for i in range(5))
     assert "3 duplicate images removed from train" in caplog.text
-    assert "1 duplicate images removed from val" in caplog.text
+    assert "1 duplicate images removed from val, for example val/like_test is test/1 of test" in caplog.text
 
 
 @pytest.mark.parametrize("link", ["symbolic", "hard", "copy"])

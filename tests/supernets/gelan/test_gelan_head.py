@@ -4,15 +4,7 @@ import pytest
 import torch
 
 from supernets.detection.predictions import RawPredictions
-from supernets.gelan.head import DetectionHead, expected_distances
-
-
-def test_one_hot_bins_decode_to_their_distance():
-    logits = torch.full((16, 4, 16), -1e4, dtype=torch.float64)
-    for k in range(16):
-        logits[k, :, k] = 0.0
-    distances = expected_distances(logits.flatten(1), torch.arange(16, dtype=torch.float64))
-    torch.testing.assert_close(distances, torch.arange(16.0, dtype=torch.float64)[:, None].expand(16, 4))
+from supernets.gelan.head import DetectionHead
 
 
 def test_decoded_boxes_are_centre_and_size_in_pixels():

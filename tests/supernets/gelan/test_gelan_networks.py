@@ -149,6 +149,11 @@ def test_image_size_must_be_a_multiple_of_the_stride(size):
         build_network("gelan-t", 1)(torch.rand(1, 3, *size))
 
 
+def test_an_image_size_names_the_nearest_valid_ones():
+    with pytest.raises(ConfigError, match="The image size is 64 x 80; it must be a multiple of 32, .* 64 or 96"):
+        build_network("gelan-t", 1)(torch.rand(1, 3, 64, 80))
+
+
 def test_batchnorm_constants():
     with torch.device("meta"):
         network = build_network("yolov9-e", 2)

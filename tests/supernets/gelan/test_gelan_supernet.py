@@ -154,6 +154,12 @@ def test_a_twin_of_another_shape_stays_as_designed():
         ({"options": ["3x3_silu", "3x3_silu"]}, SpaceError, "once"),
         ({"options": ["3x3_silu", "5x5_mish"], "weight_sharing": "entangled"}, SpaceError, "3x3 mish, 5x5 silu"),
         ({"weight_sharing": "entangle"}, ConfigError, "entangled"),
+        ({"searched": 5}, ConfigError, r"supernet\.searched=5: expected deployed, tango, none or a list of roles"),
+        ({"searched": None}, ConfigError, r"supernet\.searched=None: expected"),
+        ({"searched": ["neck.p4", 5]}, ConfigError, r"supernet\.searched=.*a list of roles"),
+        ({"options": "3x3_silu"}, ConfigError, r"supernet\.options='3x3_silu': expected a list of names"),
+        ({"options": 5}, ConfigError, r"supernet\.options=5: expected a list"),
+        ({"network": 5, "width": 1.0}, ConfigError, r"supernet\.network=5: expected the name or path"),
     ],
 )
 def test_mistakes_are_named(arguments, error, message):
