@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,18 @@ TOY = ("+experiment=toy_darts", "search.epochs=3", "retrain.epochs=3", "search.v
 """A small run that goes through every stage."""
 
 
+def environment_of_a_run(**environment: str) -> dict[str, str]:
+    """One thread and no GPU: results then do not depend on the machine's load."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment}
+
+
 def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     """Start ``train.py`` in a folder."""
     return subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), *arguments],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
+        env=environment_of_a_run(**environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -37,19 +41,18 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def kill_when(process: subprocess.Popen[str], condition: Callable[[], bool], delay: float = 0.0) -> bool:
-    """Kill -9 once a condition holds and a delay has passed; False where the process ended before."""
-    while process.poll() is None:
-        if condition():
-            time.sleep(delay)
-            if process.poll() is not None:
-                break
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            return True
-        time.sleep(0.002)
-    process.communicate()
-    return False
+def killed(folder: Path, moment: tuple[str, int, int | str], *arguments: str) -> bool:
+    """Run ``train.py`` until SIGKILL hits it at a moment of ``killed.py``; False where it ended otherwise."""
+    script = Path(__file__).with_name("killed.py")
+    process = subprocess.run(
+        [sys.executable, str(script), *map(str, moment), *arguments],
+        cwd=folder,
+        env=environment_of_a_run(),
+        capture_output=True,
+        check=False,
+        timeout=1200,
+    )
+    return process.returncode == -signal.SIGKILL
 
 
 def results(run_dir: Path) -> tuple[Any, Any]:

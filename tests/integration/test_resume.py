@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from integration.commands import TOY, kill_when, results, run, start
+from integration.commands import TOY, killed, results, run
 
 SMALL_DETECTION = (
     "+experiment=yolov9_darts",
@@ -28,18 +27,6 @@ SMALL_DETECTION = (
 )
 
 
-def rows(path: Path) -> int:
-    return len(path.read_text().splitlines()) - 1 if path.exists() else 0
-
-
-def being_written(checkpoint: Path) -> Callable[[], bool]:
-    return lambda: any(checkpoint.parent.glob(f".{checkpoint.name}.*")) if checkpoint.parent.is_dir() else False
-
-
-def reaches(table: Path, epochs: int) -> Callable[[], bool]:
-    return lambda: rows(table) >= epochs
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("toy")
@@ -48,23 +35,24 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "runs/toy_darts/whole"
 
 
-def with_latency_table_of(whole: Path, killed: Path) -> None:
-    (killed / "search").mkdir(parents=True)
-    shutil.copy(whole / "search/costs.json", killed / "search/costs.json")
+def with_latency_table_of(whole: Path, other: Path) -> None:
+    (other / "search").mkdir(parents=True)
+    shutil.copy(whole / "search/costs.json", other / "search/costs.json")
 
 
 def test_a_run_killed_in_every_stage_continues_bit_equally(uninterrupted: Path):
     folder = uninterrupted.parents[2]
     directory = uninterrupted.parent / "killed"
     with_latency_table_of(uninterrupted, directory)
-    moments = [
-        reaches(directory / "search/metrics.csv", 1),
-        being_written(directory / "search/last.ckpt"),
-        reaches(directory / "retrain/metrics.csv", 2),
-        being_written(directory / "reference/last.ckpt"),
+    moments: list[tuple[str, int, int | str]] = [
+        ("search", 1, 3),
+        ("search", 1, "checkpoint"),
+        ("retrain", 0, 5),
+        ("retrain", 2, "checkpoint"),
+        ("reference", 1, 0),
     ]
-    kills = sum(kill_when(start(folder, *TOY, "run=killed"), moment) for moment in moments)
-    assert kills == len(moments)
+    for moment in moments:
+        assert killed(folder, moment, *TOY, "run=killed"), moment
     done = run(folder, *TOY, "run=killed")
     assert done.returncode == 0, done.stderr
     assert results(directory) == results(uninterrupted)
@@ -84,18 +72,19 @@ def test_a_finished_run_says_so_and_trains_nothing(uninterrupted: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["search", "retrain"])
 def test_a_detection_run_with_average_and_mosaic_killed_at_random_moments(tmp_path: Path, stage: str):
-    whole, killed = (tmp_path / "runs/yolov9_darts" / name for name in ("whole", "killed"))
+    whole, continued = (tmp_path / "runs/yolov9_darts" / name for name in ("whole", "killed"))
     done = run(tmp_path, *SMALL_DETECTION, "run=whole")
     assert done.returncode == 0, done.stderr
-    with_latency_table_of(whole, killed)
-    moments = random.Random(0)
-    for attempt in range(5):
-        epoch = min(attempt, 3)
-        process = start(tmp_path, *SMALL_DETECTION, "run=killed")
-        kill_when(process, reaches(killed / stage / "metrics.csv", epoch), delay=moments.uniform(0.0, 2.0))
+    with_latency_table_of(whole, continued)
+    draw = random.Random(0)
+    epochs = range(4) if stage == "search" else range(5)
+    moments: list[tuple[str, int, int | str]] = [(stage, epoch, draw.randrange(3)) for epoch in epochs]
+    moments.insert(2, (stage, 1, "checkpoint"))
+    for moment in moments:
+        assert killed(tmp_path, moment, *SMALL_DETECTION, "run=killed"), moment
     done = run(tmp_path, *SMALL_DETECTION, "run=killed")
     assert done.returncode == 0, done.stderr
-    assert results(killed) == results(whole)
+    assert results(continued) == results(whole)
 
 
 def without_seconds(path: Path) -> list[str]:
