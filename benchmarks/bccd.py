@@ -3,7 +3,7 @@
     python -m benchmarks.bccd --root FOLDER [--seeds 0 1 2] [--jobs 2] [--network gelan-t] [key=value ...]
 
 Every seed is an ordinary run of ``train.py +experiment=yolov9_reference data=bccd``: kill it and start it again, it
-continues. What is finished is gathered in ``benchmarks/results/bccd-<network>.json`` and printed.
+continues. What is finished is kept in ``benchmarks/results/bccd-<network>.json``, not run again, and printed.
 
 For scale: a popular AGPL package's yolov9t from scratch, the same 205 training images, 224 px, 60 epochs in 20 minutes
 on such a machine, reached test mAP50 0.746 and mAP50-95 0.454 (RBC 0.517, WBC 0.679, Platelets 0.166).
@@ -36,30 +36,51 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="further key=value of train.py")
     arguments = parser.parse_args()
 
-    def one(seed: int) -> Path:
-        name = f"{arguments.network}-seed{seed}"
-        command = [
-            sys.executable,
-            str(ROOT / "train.py"),
-            "+experiment=yolov9_reference",
-            "data=bccd",
-            f"data.root={arguments.root.resolve()}",
-            f"supernet.network={arguments.network}",
-            "trainer.threads=1",
-            f"seed={seed}",
-            f"run={name}",
-            *arguments.overrides,
-        ]
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-        return ROOT / "runs/yolov9_reference" / name
-
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        runs = [gathered(seed, run) for seed, run in zip(arguments.seeds, pool.map(one, arguments.seeds), strict=True)]
-    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"bccd-{arguments.network}.json"
-    path.write_text(json.dumps({"peer": PEER, "overrides": arguments.overrides, "runs": runs}, indent=1) + "\n")
-    print_table(arguments.network, runs)
-    print(f"\nWritten to {path.relative_to(ROOT)}")
+    runs = finished(path, arguments.overrides)
+    missing = [seed for seed in arguments.seeds if seed not in runs]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for run in pool.map(lambda seed: trained(seed, arguments), missing):
+            runs[run["seed"]] = run
+            store(path, arguments.overrides, runs)
+    print_table(arguments.network, list(runs.values()))
+    print(f"\nIn {path.relative_to(ROOT)}")
+
+
+def finished(path: Path, overrides: list[str]) -> dict[int, dict[str, Any]]:
+    """Runs of an earlier call with the same settings, by seed."""
+    if not path.exists():
+        return {}
+    stored = json.loads(path.read_text())
+    if stored["overrides"] != overrides:
+        sys.exit(f"{path} holds runs with {stored['overrides']}, not {overrides}; move it away first.")
+    return {run["seed"]: run for run in stored["runs"]}
+
+
+def store(path: Path, overrides: list[str], runs: dict[int, dict[str, Any]]) -> None:
+    """Write what is there so far."""
+    path.parent.mkdir(exist_ok=True)
+    ordered = [runs[seed] for seed in sorted(runs)]
+    path.write_text(json.dumps({"peer": PEER, "overrides": overrides, "runs": ordered}, indent=1) + "\n")
+
+
+def trained(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train one seed, or continue it."""
+    name = f"{arguments.network}-seed{seed}"
+    command = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        "+experiment=yolov9_reference",
+        "data=bccd",
+        f"data.root={arguments.root.resolve()}",
+        f"supernet.network={arguments.network}",
+        "trainer.threads=1",
+        f"seed={seed}",
+        f"run={name}",
+        *arguments.overrides,
+    ]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return gathered(seed, ROOT / "runs/yolov9_reference" / name)
 
 
 def gathered(seed: int, run: Path) -> dict[str, Any]:
