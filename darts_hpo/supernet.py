@@ -225,7 +225,12 @@ class Supernet(nn.Module, ABC):
 
     @abstractmethod
     def derive(self, genotype: Genotype, *, inherit_weights: bool = False) -> nn.Module:
-        """A plain network with no supernet code inside; equal to the supernet at one-hot gates if it inherits."""
+        """A plain network with no supernet code inside; equal to the supernet at one-hot gates if it inherits.
+
+        The network's ``config()`` gives plain data from which the class method ``from_config(config)`` rebuilds it,
+        weights aside: bundles rely on it. Where the shipped form differs from the training form, ``deploy()`` gives a
+        copy in the former.
+        """
 
     @abstractmethod
     def reference_choices(self) -> Mapping[str, str]:

@@ -271,6 +271,15 @@ class SupernetConformance:
             assert not torch.equal(first[name], inherited[name]), name
             assert not torch.equal(first[name], second[name]), name
 
+    def test_derived_network_is_rebuilt_from_its_configuration(self, supernet: Supernet) -> None:
+        """In training and in shipped form, from JSON, with the same weights: what a bundle does."""
+        network = supernet.derive(supernet.genotype(random_choices(supernet, 0)))
+        for form in (network, deployed(network)):
+            config = json.loads(json.dumps(form.config()))  # type: ignore[operator]
+            rebuilt = type(form).from_config(config)  # type: ignore[attr-defined]
+            shapes, expected = ({k: v.shape for k, v in m.state_dict().items()} for m in (rebuilt, form))
+            assert shapes == expected
+
     def test_derived_network_is_plain(self, supernet: Supernet) -> None:
         """No supernet and no mixed operation inside, and an object of its own each time."""
         derived = supernet.derive(supernet.genotype(random_choices(supernet, 0)))

@@ -15,7 +15,14 @@ from darts_hpo.config import RetrainConfig
 from darts_hpo.training.ema import WeightAverage, ramp_for
 from darts_hpo.training.evaluation import evaluate
 from darts_hpo.training.task import Task
-from darts_hpo.training.weight_training import EpochMeans, WeightSchedule, training_loader, weight_optimizer
+from darts_hpo.training.weight_training import (
+    EpochMeans,
+    WeightSchedule,
+    plain_optimizer,
+    present_values,
+    training_loader,
+    weight_optimizer,
+)
 
 
 class RetrainModule(pl.LightningModule):
@@ -69,16 +76,16 @@ class RetrainModule(pl.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """One step of the weights."""
         assert self._schedule is not None
-        optimizer = self.optimizers()
-        self._schedule.apply(optimizer.optimizer, self.current_epoch, batch_idx)  # type: ignore[union-attr]
-        optimizer.zero_grad()  # type: ignore[union-attr]
+        optimizer: Any = self.optimizers()
+        self._schedule.apply(plain_optimizer(optimizer), self.current_epoch, batch_idx)
+        optimizer.zero_grad()
         outputs = self.network(self.task.inputs(batch))
         terms = self.task.loss(self.network, outputs, batch)
         require_finite(terms["loss"], "retraining")
         self.manual_backward(terms["loss"])
         if self.config.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
-        optimizer.step()  # type: ignore[union-attr]
+        optimizer.step()
         if self.average is not None:
             self.average.update(self.network)
         self.means.add({f"train/{name}": float(term.detach()) for name, term in terms.items()})
@@ -99,10 +106,7 @@ class RetrainModule(pl.LightningModule):
 
     def epoch_row(self) -> dict[str, float]:
         """Means of the epoch's losses and the schedule's values."""
-        optimizer = self.optimizers()
-        group = optimizer.optimizer.param_groups[0]  # type: ignore[union-attr]
-        momentum = group["momentum"] if "momentum" in group else group["betas"][0]
-        return {**self.means.pop(), "lr": group["lr"], "momentum": momentum}
+        return {**self.means.pop(), **present_values(self.optimizers())}
 
     def score(self) -> dict[str, float]:
         """Val metrics of the evaluated network."""

@@ -20,7 +20,14 @@ from darts_hpo.relaxations.base import Phase, Relaxation
 from darts_hpo.supernet import Gate, Gates, Supernet
 from darts_hpo.training.evaluation import evaluate_choices
 from darts_hpo.training.task import Split, Task
-from darts_hpo.training.weight_training import EpochMeans, WeightSchedule, training_loader, weight_optimizer
+from darts_hpo.training.weight_training import (
+    EpochMeans,
+    WeightSchedule,
+    plain_optimizer,
+    present_values,
+    training_loader,
+    weight_optimizer,
+)
 
 
 class Penalty(Protocol):
@@ -108,7 +115,7 @@ class SearchModule(pl.LightningModule):
         assert self._schedule is not None
         optimizers = self.optimizers()
         first = optimizers[0] if isinstance(optimizers, list) else optimizers
-        self._schedule.apply(_plain(first), self.current_epoch, batch_idx)
+        self._schedule.apply(plain_optimizer(first), self.current_epoch, batch_idx)
         update = self.current_epoch >= self.config.weights_only_epochs and batch_idx % self.config.arch_every == 0
         report = self.rule.step(self.problem(optimizers), batch["train"], batch.get("arch"), update_logits=update)
         self.means.add(report)
@@ -168,14 +175,8 @@ class SearchModule(pl.LightningModule):
     def epoch_row(self) -> dict[str, float]:
         """Means of the epoch's losses and the schedule's values, for the table of epochs."""
         optimizers = self.optimizers()
-        group = _plain(optimizers[0] if isinstance(optimizers, list) else optimizers).param_groups[0]
-        momentum = group["momentum"] if "momentum" in group else group["betas"][0]
-        return {
-            **self.means.pop(),
-            "lr": group["lr"],
-            "momentum": momentum,
-            "entropy": self.relaxation.entropy(),
-        }
+        first = optimizers[0] if isinstance(optimizers, list) else optimizers
+        return {**self.means.pop(), **present_values(first), "entropy": self.relaxation.entropy()}
 
     def architecture_row(self) -> dict[str, Any]:
         """The state of the search after an epoch: probabilities, entropy, flips, indicators and expected costs."""
@@ -224,10 +225,3 @@ def require_supported_gates(relaxation: Relaxation, supernet: Supernet) -> None:
 def steps_per_epoch(loaders: Sequence[Any] | Any) -> int:
     """Batches of an epoch when shorter loaders start over."""
     return max(len(loader) for loader in loaders)
-
-
-def _plain(optimizer: Any) -> Optimizer:
-    """The optimizer inside Lightning's wrapper."""
-    inner = getattr(optimizer, "optimizer", optimizer)
-    assert isinstance(inner, Optimizer)
-    return inner

@@ -26,6 +26,19 @@ def weight_optimizer(task: Task, network: nn.Module, config: OptimizerConfig) ->
     )
 
 
+def plain_optimizer(optimizer: Any) -> Optimizer:
+    """The optimizer inside Lightning's wrapper, or itself."""
+    inner = getattr(optimizer, "optimizer", optimizer)
+    assert isinstance(inner, Optimizer)
+    return inner
+
+
+def present_values(optimizer: Any) -> dict[str, float]:
+    """Learning rate and momentum of the weights at present, for tables."""
+    group = plain_optimizer(optimizer).param_groups[0]
+    return {"lr": group["lr"], "momentum": group["betas"][0] if "betas" in group else group["momentum"]}
+
+
 def training_loader(
     task: Task, split: Split, *, stage: str, batch_size: int, epochs: int, epoch: int = 0
 ) -> DataLoader[Any]:

@@ -53,6 +53,13 @@ class _SharesWeights(ToySupernet):
         return network
 
 
+class _CannotBeRebuilt(ToySupernet):
+    def derive(self, genotype, *, inherit_weights=False):
+        network = super().derive(genotype, inherit_weights=inherit_weights)
+        network.config = lambda: {"operations": dict.fromkeys(network.stages, "skip")}
+        return network
+
+
 class _KeepsSupernetCode(ToySupernet):
     def derive(self, genotype, *, inherit_weights=False):
         network = super().derive(genotype, inherit_weights=inherit_weights)
@@ -104,6 +111,7 @@ class _Remembers(ToySupernet):
         (_InheritsAlways, "test_derived_network_has_fresh_weights_unless_it_inherits", None),
         (_SharesWeights, "test_inherited_weights_are_copies", None),
         (_KeepsSupernetCode, "test_derived_network_is_plain", None),
+        (_CannotBeRebuilt, "test_derived_network_is_rebuilt_from_its_configuration", None),
         (_RunsEverything, "test_a_path_computes_its_active_options_only", (0,)),
         (_KeepsAllOutputs, "test_probed_paths_keep_the_memory_of_one_path", ()),
         (_KeepsAllOutputs, "test_probing_recomputes_in_the_backward_pass_only", ()),
