@@ -57,6 +57,12 @@ class StageProgress(Callback):
             )
             self._bar.start()
 
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Name the epoch."""
+        if self._bar is not None:
+            title = f"{self.title}, epoch {trainer.current_epoch + 1} of {self.epochs}"
+            self._bar.update(self._task, description=title)
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
