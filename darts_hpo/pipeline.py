@@ -125,8 +125,6 @@ class Pipeline:
     def _prepare(self) -> None:
         config = self.config
         self._set_threads()
-        if not self.directory.provenance.exists():
-            write_json(self.directory.provenance, provenance(config.seed))
         self.task = build(config.task)
         self.task.prepare(self.directory.path, config.seed)
         self._seed("search")
@@ -142,6 +140,13 @@ class Pipeline:
         self.selector = build(config.selector)
         self.costs = {name: build(node) for name, node in config.costs.items() if node}
         self.penalty: CostPenalty | None = build(config.penalty) if config.penalty else None
+        if not self.directory.provenance.exists():
+            trainer = config.trainer
+            precision = {
+                "search": resolve_precision(trainer.precision, trainer.accelerator, self.rule),
+                "retrain": resolve_precision(trainer.precision, trainer.accelerator),
+            }
+            write_json(self.directory.provenance, provenance(config.seed) | {"precision": precision})
         self._check_training()
 
     def _check_training(self) -> None:
@@ -173,8 +178,16 @@ class Pipeline:
         """As configured; else as the run began, for sums depend on it; else what is fastest here."""
         threads = self.config.trainer.threads
         if threads is None and self.directory.provenance.exists():
-            threads = json.loads(self.directory.provenance.read_text())["torch_threads"]
+            threads = self._recorded("torch_threads")
         torch.set_num_threads(fastest_thread_count() if threads is None else threads)
+
+    def _recorded(self, fact: str) -> Any:
+        """A fact of the run's first start, which decides its results and must not change on another machine."""
+        path = self.directory.provenance
+        try:
+            return json.loads(path.read_text())[fact]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunDirectoryError(f"{path} is damaged or lacks {fact!r}; start another run with run=NAME.") from error
 
     # -- stages -------------------------------------------------------------------------------------------------
 
@@ -443,12 +456,12 @@ class Pipeline:
             ConfigError: there is no such device, or it cannot do what is asked for.
         """
         config = self.config.trainer
-        precision = resolve_precision(config.precision, config.accelerator, rule)
+        precision = self._recorded("precision")["retrain" if rule is None else "search"]
         try:
             return pl.Trainer(
                 accelerator=config.accelerator,
                 devices=1,
-                precision=precision,  # type: ignore[arg-type]
+                precision=precision,
                 deterministic=config.deterministic,
                 limit_val_batches=0,
                 num_sanity_val_steps=0,
