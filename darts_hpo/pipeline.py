@@ -124,9 +124,9 @@ class Pipeline:
 
     def _prepare(self) -> None:
         config = self.config
-        self._set_threads()
         self.task = build(config.task)
         self.task.prepare(self.directory.path, config.seed)
+        self._set_threads()
         self._seed("search")
         self.supernet = build(config.supernet, **self.task.network_arguments())
         fixed: dict[str, str] = {}

@@ -35,7 +35,7 @@ def fastest_thread_count() -> int:
                 best, best_seconds = count, seconds
             count *= 2
     torch.set_num_threads(before)
-    log.info("Training uses %d of %d processors: more were not faster. Set trainer.threads to override.", best, usable)
+    log.info("Training uses %d of %d processors, which is fastest here (trainer.threads=N overrides)", best, usable)
     return best
 
 
