@@ -114,8 +114,8 @@ class _WithoutRemark:
         return getattr(self._stream, name)
 
 
-def _task(cfg: DictConfig) -> float | None:
-    """One run. Returns the val score, which sweepers maximize."""
+def _task(cfg: DictConfig) -> float | dict[str, float]:
+    """One run. Returns its objective to the sweeper."""
     from darts_hpo.pipeline import run_pipeline
 
     warnings.filterwarnings("ignore", module="pytorch_lightning")
@@ -137,17 +137,15 @@ def _one_line(error: Exception, overrides: Sequence[str]) -> str:
     if isinstance(error, DartsHPOError):
         return text
     groups = sorted(path.name for path in config_dir().iterdir() if path.is_dir() and path.name != "hydra")
-    match = re.search(r"Could not find '([^']+)'", text) if isinstance(error, MissingConfigException) else None
-    if match and "/" in match.group(1):
+    match = re.search(r"Could not find '([^']+)'", text)
+    if isinstance(error, MissingConfigException) and match and "/" in match.group(1):
         group, _, option = match.group(1).rpartition("/")
-        valid = sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+        valid = sorted(path.stem for path in (config_dir() / group).glob("*.yaml")) or sorted(error.options or ())
         if not valid:
             return f"There is no configuration group {group!r}. Valid: {', '.join(groups)}."
         return f"There is no {group}={option}.{_hint(option, valid, f'{group}=')} Valid: {', '.join(valid)}."
     if match := re.search(r"Could not override '([^']+)'", text):
-        chosen = [override for override in overrides if override.lstrip("+").partition("=")[0] in groups]
-        hint = _hint(match.group(1), _every_key(chosen))
-        return f"There is no configuration key {match.group(1)!r}.{hint} See every key with: python train.py --cfg job"
+        return _unknown_key(match.group(1), overrides, groups)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " ".join(lines[:2]) if lines else type(error).__name__
 
@@ -157,15 +155,24 @@ def _hint(name: str, valid: Sequence[str], prefix: str = "") -> str:
     return f" Did you mean {' or '.join(prefix + other for other in close)}?" if close else ""
 
 
-def _every_key(overrides: Sequence[str]) -> list[str]:
-    """Dotted names of all keys of a composition."""
+def _unknown_key(name: str, overrides: Sequence[str], groups: Sequence[str]) -> str:
+    of_hydra = name.startswith(("hydra.", "hydra/"))
+    chosen = [o for o in overrides if o.lstrip("+").partition("=")[0] in groups or o.startswith("hydra/")]
+    valid = _every_key([o for o in chosen if o.partition("=")[0] != name], of_hydra=of_hydra)
+    show = "--cfg hydra" if of_hydra else "--cfg job"
+    return f"There is no configuration key {name!r}.{_hint(name, valid)} See every key with: python train.py {show}"
+
+
+def _every_key(overrides: Sequence[str], *, of_hydra: bool) -> list[str]:
+    """Dotted names of all keys of a composition: the application's, or Hydra's own with its groups."""
     with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
-        cfg = compose("train", overrides=list(overrides))
+        cfg = compose("train", overrides=list(overrides), return_hydra_config=of_hydra)
 
     def names(node: Any, prefix: str) -> Iterator[str]:
-        for key in node:
+        for key, value in node.items():
             yield f"{prefix}{key}"
-            if OmegaConf.is_dict(OmegaConf.select(node, key, throw_on_missing=False)):
-                yield from names(node[key], f"{prefix}{key}.")
+            if isinstance(value, dict):
+                yield from names(value, f"{prefix}{key}.")
 
-    return list(names(cfg, ""))
+    keys = list(names(OmegaConf.to_container(cfg.hydra if of_hydra else cfg), "hydra." if of_hydra else ""))
+    return [*keys, *(cfg.hydra.runtime.choices if of_hydra else ())]

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from types import UnionType
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -137,6 +138,14 @@ class RunConfig:
     run: str
     run_dir: str
     seed: int
+    lr: float
+    """Learning rate of the weights, in search and retraining alike unless an optimizer is given its own."""
+    momentum: float
+    """Momentum of the weights, likewise."""
+    objective: str | tuple[str, ...]
+    """What the run returns to a sweeper. See :mod:`darts_hpo.pipeline.objective`."""
+    data_fraction: float
+    """Share of the training data that is used; smaller shares are parts of larger ones."""
     task: dict[str, Any]
     supernet: dict[str, Any]
     relaxation: dict[str, Any]
@@ -159,6 +168,9 @@ class RunConfig:
 IGNORED_BY_IDENTITY = (
     "run",
     "run_dir",
+    "lr",  # counts where an optimizer refers to it
+    "momentum",
+    "objective",  # a run for a cheap one can go on to a full one
     "budget",
     "logger",
     "trainer.accelerator",
@@ -254,6 +266,9 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         if value is None:
             return None
         hint = next(option for option in options if option is not type(None))
+    elif isinstance(hint, UnionType):  # one value, or several
+        several = isinstance(value, (list, tuple))
+        hint = next(option for option in options if (getattr(option, "__origin__", option) is tuple) == several)
     if is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise ConfigError(f"{path}={value!r}: expected a group of keys.")
@@ -267,6 +282,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return dict(value)
     if origin is tuple:
         wanted = get_args(hint)
+        if wanted[-1] is Ellipsis and isinstance(value, (list, tuple)):
+            return tuple(_convert(wanted[0], item, f"{path}[{place}]") for place, item in enumerate(value))
         if not isinstance(value, (list, tuple)) or len(value) != len(wanted):
             raise ConfigError(f"{path}={value!r}: expected {len(wanted)} numbers, for example [0.5, 0.999].")
         return tuple(_convert(w, v, path) for w, v in zip(wanted, value, strict=True))
@@ -314,6 +331,7 @@ def _check_ranges(config: RunConfig) -> None:
     )
     _require_positive(
         {
+            "lr": config.lr,
             "search.optimizer.lr": search.optimizer.lr,
             "search.arch_optimizer.lr": arch.lr,
             "search.clip_norm": search.clip_norm,
@@ -324,6 +342,7 @@ def _check_ranges(config: RunConfig) -> None:
     )
     _require_below_one(
         {
+            "momentum": config.momentum,
             "search.optimizer.momentum": search.optimizer.momentum,
             "search.arch_optimizer.betas[0]": arch.betas[0],
             "search.arch_optimizer.betas[1]": arch.betas[1],
@@ -336,6 +355,8 @@ def _check_ranges(config: RunConfig) -> None:
             f"search.weights_only_epochs={search.weights_only_epochs} leaves none of search.epochs={search.epochs} "
             "to the logits; make it smaller."
         )
+    if not 0 < config.data_fraction <= 1:
+        raise ConfigError(f"data_fraction={config.data_fraction}: expected a share above 0, at most 1.")
     if config.seed >= 2**32:
         raise ConfigError(f"seed={config.seed}: expected a number below 2^32.")
     for name in ("name", "run"):

@@ -153,17 +153,23 @@ def require_finite(loss: Tensor, which: str) -> None:
         TrainingError: it is not finite.
     """
     if not bool(torch.isfinite(loss)):
-        raise TrainingError(
-            f"The {which} loss became {float(loss.detach())}: training diverged. Lower the learning rate "
-            "(search.optimizer.lr, retrain.optimizer.lr) or lengthen the warm-up."
-        )
+        raise diverged(f"The {which} loss became {float(loss.detach())}")
+
+
+def diverged(observation: str) -> TrainingError:
+    """The error of a training whose numbers are no numbers any more.
+
+    Args:
+        observation: what was seen, without a full stop.
+    """
+    return TrainingError(
+        f"{observation}: training diverged. Lower the learning rate (lr, or search.optimizer.lr and "
+        "retrain.optimizer.lr) or the momentum, or lengthen the warm-up."
+    )
 
 
 def _require_finite_gradients(parameters: Sequence[Tensor]) -> None:
     # A finite loss can have a gradient that is not, and logits that are no numbers cannot be sampled from.
     gradients = [parameter.grad.flatten() for parameter in parameters if parameter.grad is not None]
     if gradients and not bool(torch.isfinite(torch.cat(gradients)).all()):
-        raise TrainingError(
-            "The gradient of the architecture logits is not finite: training diverged. Lower the learning "
-            "rate (search.optimizer.lr) or lengthen the warm-up."
-        )
+        raise diverged("The gradient of the architecture logits is not finite")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import darts_hpo
 from darts_hpo.report.figure import Figure
 from darts_hpo.report.labels import COST_LABELS, metric_label
+from darts_hpo.report.page import figures as page_figures
+from darts_hpo.report.page import page, table, tile
 from darts_hpo.report.plots import search_figures, training_figures
 from darts_hpo.report.quantities import (
     MISSING,
@@ -49,8 +49,6 @@ _STATUS_TEXTS = {
 _LONG_TABLE = 24
 """Rows above which a table is folded away."""
 
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-
 _SECRET = re.compile(r"(?im)^(\s*[\w.-]*(?:api_?key|token|secret|passw)[\w.-]*\s*:[ \t]*)\S.*$")
 _SECRET_ARGUMENT = re.compile(r"(?i)([\w.-]*(?:api_?key|token|secret|passw)[\w.-]*=)\S+")
 
@@ -77,38 +75,15 @@ def write_report(run_dir: Path, figures: Sequence[Figure] = ()) -> Path:
         _results(record),
         _verdict(record),
         _architecture(record),
-        _figures("How the search went", search_figures(record)),
-        _figures("How the networks trained", training_figures(record)),
-        _figures("Examples", figures),
+        page_figures("How the search went", search_figures(record)),
+        page_figures("How the networks trained", training_figures(record)),
+        page_figures("Examples", figures),
         _stages(record),
         _reproduce(record),
     ]
     path = run_dir / "report.html"
-    write_text(path, _page(record, "\n".join(section for section in sections if section)))
+    write_text(path, page(record.name, sections, "the files of this run directory"))
     return path
-
-
-def _page(record: RunRecord, body: str) -> str:
-    style = resources.files("darts_hpo.report").joinpath("report.css").read_text(encoding="utf-8")
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<meta name="color-scheme" content="light dark">
-<title>{escape(record.name)} · darts-hpo</title>
-<style>
-{style}</style>
-</head>
-<body>
-{body}
-<footer class="soft">
-Written by darts-hpo {escape(darts_hpo.__version__)} from the files of this run directory.
-</footer>
-</body>
-</html>
-"""
 
 
 # Header
@@ -159,20 +134,13 @@ def _tiles(record: RunRecord) -> list[str]:
         value, other = number(mapping(found, split).get(name)), number(mapping(reference, split).get(name))
         if name and value is not None:
             note = f"reference {score(other)} ({difference(value, other)})" if other is not None else ""
-            tiles.append(_tile(f"{metric_label(name)}, {split}", score(value), note))
+            tiles.append(tile(f"{metric_label(name)}, {split}", score(value), note))
     for key, label in COST_LABELS.items():
         value, other = number(mapping(found, "costs").get(key)), number(mapping(reference, "costs").get(key))
         if value is not None and key != "params_train":
             note = f"reference {quantity(other)} ({ratio(value, other)})" if other else ""
-            tiles.append(_tile(label, quantity(value), note))
+            tiles.append(tile(label, quantity(value), note))
     return tiles
-
-
-def _tile(name: str, value: str, note: str) -> str:
-    return (
-        f'<div class="tile"><div class="name">{escape(name)}</div><div class="value">{value}</div>'
-        f'<div class="note">{note}</div></div>'
-    )
 
 
 # Results
@@ -247,7 +215,7 @@ def _score_table(
         shown = f"<code>{escape(label)}</code>" if label == name else escape(label)
         kind = ' class="primary"' if name == primary else ""
         rows.append(f"<tr{kind}><td>{shown}</td>{''.join(cells)}</tr>")
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _cost_table(names: Sequence[str], found: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
@@ -259,7 +227,7 @@ def _cost_table(names: Sequence[str], found: Mapping[str, Any], reference: Mappi
         other = f"<td>{quantity(theirs.get(name))}</td><td>{ratio(ours.get(name), theirs.get(name))}</td>"
         label = escape(COST_LABELS.get(name, name))
         rows.append(f"<tr><td>{label}</td><td>{quantity(ours.get(name))}</td>{other if reference else ''}</tr>")
-    return _table(header, rows)
+    return table(header, rows)
 
 
 # Search
@@ -311,10 +279,11 @@ def _architecture(record: RunRecord) -> str:
     same = sum(str(reference.get(name)) == option for name, option in choices.items())
     notes = [f"{len(choices)} choices" + (f", {same} of them as in the reference network." if reference else ".")]
     notes.append("A bad sign: small leads, where the runner-up would be as good a guess.")
-    table = _table(header, rows)
+    listing = table(header, rows)
     if len(rows) > _LONG_TABLE:
-        table = f"<details><summary>All {len(rows)} choices</summary>{table}</details>"
-    return "\n".join([f"<h2>The architecture found{provisional}</h2>", f'<p class="soft">{" ".join(notes)}</p>', table])
+        listing = f"<details><summary>All {len(rows)} choices</summary>{listing}</details>"
+    heading = f"<h2>The architecture found{provisional}</h2>"
+    return "\n".join([heading, f'<p class="soft">{" ".join(notes)}</p>', listing])
 
 
 def _bar(probability: float | None) -> str:
@@ -322,28 +291,6 @@ def _bar(probability: float | None) -> str:
         return MISSING
     width = 100 * min(max(probability, 0.0), 1.0)
     return f'<span class="bar"><i style="width:{width:.1f}%"></i></span> {probability:.2f}'
-
-
-# Figures
-
-
-def _figures(title: str, figures: Sequence[Figure]) -> str:
-    if not figures:
-        return ""
-    return "\n".join([f"<h2>{escape(title)}</h2>", *map(_figure, figures)])
-
-
-def _figure(figure: Figure) -> str:
-    keys = "".join(
-        f'<span><i style="background:{escape(colour)}"></i>{escape(label)}</span>' for label, colour in figure.legend
-    )
-    legend = f'<div class="legend">{keys}</div>' if keys else ""
-    kind = ' class="photo"' if figure.png is not None else ""
-    return (
-        f"<figure><h3>{escape(figure.title)}</h3>{legend}"
-        f'<img{kind} alt="{escape(figure.title)}" src="{figure.data_uri}">'
-        f"<figcaption>{escape(figure.caption)}</figcaption></figure>"
-    )
 
 
 # Cost of the run, and how to repeat it
@@ -363,7 +310,7 @@ def _stages(record: RunRecord) -> str:
     if not rows:
         return ""
     rows.append(f'<tr class="primary"><td>total</td><td>{duration(total)}</td><td></td></tr>')
-    return "<h2>Time and memory</h2>\n" + _table("<tr><th>stage</th><th>time</th><th>peak memory</th></tr>", rows)
+    return "<h2>Time and memory</h2>\n" + table("<tr><th>stage</th><th>time</th><th>peak memory</th></tr>", rows)
 
 
 def _reproduce(record: RunRecord) -> str:
@@ -400,7 +347,3 @@ def _facts(provenance: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("System", str(provenance.get("platform") or "")),
     ]
     return [(name, value) for name, value in facts if value]
-
-
-def _table(header: str, rows: Sequence[str]) -> str:
-    return f'<div class="scroll"><table><thead>{header}</thead><tbody>{"".join(rows)}</tbody></table></div>'

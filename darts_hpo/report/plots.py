@@ -15,7 +15,7 @@ MOST_AREAS = 24
 
 MOST_CURVES = 9
 
-_WIDTH = 10.2  # inches; as wide as the page, so that text in figures is as large as text beside them
+PAGE_WIDTH = 10.2  # inches; as wide as the page, so that text in figures is as large as text beside them
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _areas(
     options: Sequence[str],
 ) -> Figure:
     colours = option_colours(len(options))
-    figure, axes = _grid(len(names), columns=4, height=1.55)
+    figure, axes = panel_grid(len(names), columns=4, height=1.55)
     for axis, name in zip(axes, names, strict=True):
         layers = [[epoch[name].get(option, 0.0) for epoch in trajectory] for option in options]
         x = steps
@@ -103,8 +103,8 @@ def _areas(
             x, layers = [steps[0] - 0.5, steps[0] + 0.5], [layer * 2 for layer in layers]
         axis.stackplot(x, layers, colors=colours, linewidth=0)
         best = max(trajectory[-1][name], key=trajectory[-1][name].__getitem__)
-        axis.set_title(_short(name, 26), pad=14)
-        outcome = _short(f"→ {best}, {trajectory[-1][name][best]:.2f}", 34)
+        axis.set_title(short(name, 26), pad=14)
+        outcome = short(f"→ {best}, {trajectory[-1][name][best]:.2f}", 34)
         axis.text(0, 1.03, outcome, transform=axis.transAxes, fontsize=7.5)
         axis.set_xlim(x[0], x[-1])
         axis.set_ylim(0, 1)
@@ -129,11 +129,11 @@ def _heat_map(
     winners = {name: max(trajectory[-1][name], key=trajectory[-1][name].__getitem__) for name in names}
     values = [[epoch[name].get(winners[name], 0.0) for epoch in trajectory] for name in names]
     height = 0.9 + 0.16 * len(names)
-    figure = MatplotlibFigure(figsize=(_WIDTH, height))
+    figure = MatplotlibFigure(figsize=(PAGE_WIDTH, height))
     axis = figure.add_axes((0.3, 0.5 / height, 0.62, 1 - 0.7 / height))
     extent = (steps[0] - 0.5, steps[-1] + 0.5, len(names) - 0.5, -0.5)
     image = axis.imshow(values, aspect="auto", cmap="viridis", vmin=0, vmax=1, extent=extent, interpolation="nearest")
-    labels = [_short(f"{name} → {option}", 46) for name, option in winners.items()]
+    labels = [short(f"{name} → {option}", 46) for name, option in winners.items()]
     axis.set_yticks(range(len(names)), labels, fontsize=7)
     axis.grid(visible=False)
     _whole_epochs(axis)
@@ -233,14 +233,17 @@ def _columns(rows: list[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row if name))
 
 
-def _grid(count: int, columns: int, height: float) -> tuple[Any, list[Any]]:
-    """Small multiples. Margins are in inches, so that panels are equally large however many there are."""
+def panel_grid(count: int, columns: int, height: float) -> tuple[Any, list[Any]]:
+    """A figure of small multiples and its axes.
+
+    Margins are in inches, so that panels are equally large however many there are.
+    """
     from matplotlib.figure import Figure as MatplotlibFigure
 
     rows = math.ceil(count / columns)
     row_height = height + 0.88
-    figure = MatplotlibFigure(figsize=(_WIDTH, rows * row_height))
-    column_width = _WIDTH / columns
+    figure = MatplotlibFigure(figsize=(PAGE_WIDTH, rows * row_height))
+    column_width = PAGE_WIDTH / columns
     axes = []
     for index in range(count):
         row, col = divmod(index, columns)
@@ -248,9 +251,9 @@ def _grid(count: int, columns: int, height: float) -> tuple[Any, list[Any]]:
         axes.append(
             figure.add_axes(
                 (
-                    left / _WIDTH,
+                    left / PAGE_WIDTH,
                     bottom / (rows * row_height),
-                    (column_width - 0.68) / _WIDTH,
+                    (column_width - 0.68) / PAGE_WIDTH,
                     height / (rows * row_height),
                 )
             )
@@ -259,9 +262,9 @@ def _grid(count: int, columns: int, height: float) -> tuple[Any, list[Any]]:
 
 
 def _draw_panels(panels: Sequence[_Panel], columns: int) -> Any:
-    figure, axes = _grid(len(panels), columns, height=1.6 if columns < 4 else 1.4)
+    figure, axes = panel_grid(len(panels), columns, height=1.6 if columns < 4 else 1.4)
     for axis, panel in zip(axes, panels, strict=True):
-        axis.set_title(_short(panel.title, 30 if columns > 3 else 42))
+        axis.set_title(short(panel.title, 30 if columns > 3 else 42))
         for curve in panel.curves:
             if panel.bars:
                 axis.bar(curve.epochs, curve.values, color=curve.colour, width=0.8)
@@ -274,7 +277,7 @@ def _draw_panels(panels: Sequence[_Panel], columns: int) -> Any:
                 axis.text(
                     0.98,
                     0.96 - 0.12 * position,
-                    _short(curve.label, 20),
+                    short(curve.label, 20),
                     color=curve.colour,
                     transform=axis.transAxes,
                     ha="right",
@@ -296,5 +299,6 @@ def _whole_epochs(axis: Any) -> None:
         spine.set_color(INK)
 
 
-def _short(text: str, length: int) -> str:
+def short(text: str, length: int) -> str:
+    """The text, or its beginning where it is longer than ``length``."""
     return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from darts_hpo.report.labels import COST_LABELS, metric_label
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 HEADLINE_METRICS = 2
 """Metrics shown beside the primary one's family; all of them are in ``metrics.json`` and the report."""
@@ -25,10 +28,12 @@ def results_table(metrics: Mapping[str, Any], width: int = 100) -> str:
     networks = [name for name in ("found", "reference") if metrics.get(name)]
     table = Table(title="Result", title_justify="left")
     table.add_column("")
+    if not networks:
+        _add_search(table, metrics)
     for name in networks:
         table.add_column(name, justify="right")
     for split in ("val", "test"):
-        for metric in _headline(metrics, networks):
+        for metric in _headline(metrics, networks) if networks else ():
             values = [metrics[name][split].get(metric) for name in networks]
             table.add_row(f"{split} {metric_label(metric)}", *(_score(value) for value in values))
     for key, label in COST_LABELS.items():
@@ -38,6 +43,18 @@ def results_table(metrics: Mapping[str, Any], width: int = 100) -> str:
     text = io.StringIO()
     Console(file=text, width=width).print(table)
     return text.getvalue().rstrip()
+
+
+def _add_search(table: Table, metrics: Mapping[str, Any]) -> None:
+    """What a run without retraining has to show: the discretized supernet."""
+    search = metrics.get("search") or {}
+    table.add_column("discretized supernet", justify="right")
+    scores = search.get("discretized_val") or {}
+    for metric in [name for name in scores if "/" not in name][:HEADLINE_METRICS]:
+        table.add_row(f"val {metric_label(metric)}", _score(scores[metric]))
+    for key, label in COST_LABELS.items():
+        if (search.get("costs") or {}).get(key) is not None:
+            table.add_row(label, _quantity(search["costs"][key]))
 
 
 def _headline(metrics: Mapping[str, Any], networks: list[str]) -> list[str]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import fnmatch
 import json
 import logging
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -17,28 +15,14 @@ import yaml
 
 from darts_hpo.errors import RunDirectoryError
 from darts_hpo.runs.files import PARTIAL_SUFFIX, readable_errors, write_json, write_text
+from darts_hpo.runs.lock import DirectoryLock
 from darts_hpo.runs.tables import EpochLog
 
 RunStatus: TypeAlias = Literal["NEW", "RUNNING", "INTERRUPTED", "COMPLETED", "FAILED", "STOPPED"]
 
 _ABSENT = "(absent)"
-_LOCK_ATTEMPTS, _LOCK_WAIT_SECONDS = 5, 0.05
 
 log = logging.getLogger(__name__)
-
-_held: set[int] = set()
-
-
-def _release_in_child() -> None:
-    # A forked data-loading worker shares the lock; it would keep it for seconds after its parent was killed,
-    # and the same command typed again would be refused.
-    for descriptor in _held:
-        with suppress(OSError):
-            os.close(descriptor)
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_release_in_child)
 
 
 class RunDirectory:
@@ -61,6 +45,11 @@ class RunDirectory:
         self.export = self.path / "export"
         self.progress = EpochLog(self.path / "progress.jsonl")
         """Intermediate objective values, which schedulers of an outer loop read."""
+        self._lock = DirectoryLock(
+            self.path,
+            f"Wait until it ends, stop it with `touch {self.path / 'STOP'}`, or start another run beside it with "
+            "run=NAME.",
+        )
 
     def create(self) -> None:
         """Make the directory.
@@ -83,63 +72,13 @@ class RunDirectory:
             RunDirectoryError: another process owns it; the message names it.
         """
         self.create()
-        descriptor = self._lock_file()
-        _held.add(descriptor)
-        try:
-            with readable_errors(self._lock_path):
-                os.ftruncate(descriptor, 0)
-                os.write(descriptor, f"{os.getpid()}\n".encode())
+        with self._lock.held():
             self._remove_partial_files()
             yield
-        finally:
-            _held.discard(descriptor)
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-            os.close(descriptor)
 
     def owner(self) -> int | None:
         """Process id of the run that owns the directory now, if one does."""
-        try:
-            descriptor = os.open(self._lock_path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return self._written_owner()
-        finally:
-            os.close(descriptor)
-        return None
-
-    @property
-    def _lock_path(self) -> Path:
-        return self.path / ".lock"
-
-    def _written_owner(self) -> int:
-        try:
-            return int(self._lock_path.read_text())
-        except (OSError, ValueError):
-            return 0
-
-    def _lock_file(self) -> int:
-        with readable_errors(self._lock_path):
-            descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        for attempt in range(_LOCK_ATTEMPTS):  # owner() holds a shared lock for an instant
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return descriptor
-            except BlockingIOError:
-                if attempt + 1 < _LOCK_ATTEMPTS:
-                    time.sleep(_LOCK_WAIT_SECONDS)
-            except OSError as error:
-                os.close(descriptor)
-                raise RunDirectoryError(
-                    f"{self.path} cannot be locked ({error.strerror}); choose a directory on a local disk."
-                ) from error
-        os.close(descriptor)
-        raise RunDirectoryError(
-            f"{self.path} is in use by process {self._written_owner()}. Wait until it ends, stop it with "
-            f"`touch {self.path / 'STOP'}`, or start another run beside it with run=NAME."
-        )
+        return self._lock.owner()
 
     def _remove_partial_files(self) -> None:
         for left in self.path.rglob(f".*{PARTIAL_SUFFIX}"):

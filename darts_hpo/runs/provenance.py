@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shlex
@@ -12,6 +13,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from darts_hpo.errors import RunDirectoryError
 
 PACKAGES: tuple[str, ...] = (
     "darts-hpo",
@@ -59,6 +62,22 @@ def provenance(seed: int, command: Sequence[str] | None = None) -> dict[str, Any
         "torch_threads": torch.get_num_threads(),
         "gpus": gpus,
     }
+
+
+def recorded_fact(path: Path, fact: str) -> Any:
+    """A fact of the run's first start, which decides its results and must not change on another machine.
+
+    Args:
+        path: ``provenance.json``.
+        fact: its key.
+
+    Raises:
+        RunDirectoryError: the file is damaged or lacks the key.
+    """
+    try:
+        return json.loads(path.read_text())[fact]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunDirectoryError(f"{path} is damaged or lacks {fact!r}; start another run with run=NAME.") from error
 
 
 def _versions() -> dict[str, str]:

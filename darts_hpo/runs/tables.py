@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from darts_hpo.runs.files import (
 )
 
 
-class EpochLog:
-    """A file of JSON objects, one per line and epoch, appended and flushed to disk line by line.
+class JsonLog:
+    """A file of JSON objects, one per line, appended and flushed to disk line by line.
 
     Args:
         path: the file; it and its directory are made at the first append.
@@ -58,40 +58,30 @@ class EpochLog:
             if new:
                 sync_directory(self.path.parent)
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Every line, oldest first. A last line without its end was cut by a crash and is left out.
+    def readable_rows(self) -> Iterator[tuple[int, dict[str, Any] | None]]:
+        """Number (from 1) and content of every line, oldest first; None where a line is not a JSON object.
 
-        Raises:
-            RunDirectoryError: a line before the last is not a JSON object.
+        A last line without its end was cut by a crash and is left out.
         """
-        rows = []
         for number, line in enumerate(self._lines(), start=1):
             try:
                 row = json.loads(line)
             except (json.JSONDecodeError, UnicodeDecodeError):
                 row = None
-            if not isinstance(row, dict):
+            yield number, row if isinstance(row, dict) else None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every line, oldest first.
+
+        Raises:
+            RunDirectoryError: a line before the last is not a JSON object.
+        """
+        rows = []
+        for number, row in self.readable_rows():
+            if row is None:
                 raise RunDirectoryError(f"Line {number} of {self.path} is not a JSON object; remove or repair it.")
             rows.append(row)
         return rows
-
-    def truncate_from(self, epoch: int, **where: str) -> None:
-        """Drop every line of ``epoch`` and later ones: a resumed run writes them again.
-
-        Args:
-            epoch: the first to drop.
-            where: drop only lines with these values, for example ``stage="search"``.
-        """
-        if not self.path.exists():
-            return
-        lines = list(self._lines())
-        kept = [
-            line
-            for line, row in zip(lines, self.rows(), strict=True)
-            if row.get("epoch", -1) < epoch or any(row.get(key) != value for key, value in where.items())
-        ]
-        if len(kept) < len(lines):
-            write_bytes(self.path, b"".join(line + b"\n" for line in kept))
 
     def _lines(self) -> list[bytes]:
         if not self.path.exists():
@@ -111,6 +101,28 @@ class EpochLog:
                 return start + newline + 1
             end = start
         return 0
+
+
+class EpochLog(JsonLog):
+    """A file of JSON objects, one per line and epoch."""
+
+    def truncate_from(self, epoch: int, **where: str) -> None:
+        """Drop every line of ``epoch`` and later ones: a resumed run writes them again.
+
+        Args:
+            epoch: the first to drop.
+            where: drop only lines with these values, for example ``stage="search"``.
+        """
+        if not self.path.exists():
+            return
+        lines = list(self._lines())
+        kept = [
+            line
+            for line, row in zip(lines, self.rows(), strict=True)
+            if row.get("epoch", -1) < epoch or any(row.get(key) != value for key, value in where.items())
+        ]
+        if len(kept) < len(lines):
+            write_bytes(self.path, b"".join(line + b"\n" for line in kept))
 
 
 class EpochTable:

@@ -3,7 +3,9 @@
 import pytest
 
 # Assertions are rewritten at import, so pytest must know the suites first: hence the order here.
-pytest.register_assert_rewrite(*(f"{__name__}.{suite}" for suite in ("relaxation", "rule", "supernet")))
+pytest.register_assert_rewrite(
+    *(f"{__name__}.{suite}" for suite in ("executors", "relaxation", "rule", "samplers", "schedulers", "supernet"))
+)
 
 from darts_hpo.testing.memory import saved_tensor_bytes  # noqa: E402
 from darts_hpo.testing.problems import Batch, BilevelCase, Quadratic, SmoothNetwork, SmoothProblem  # noqa: E402

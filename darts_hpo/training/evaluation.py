@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from darts_hpo.bilevel.base import diverged
 from darts_hpo.errors import TrainingError
 from darts_hpo.genotype import Genotype
 from darts_hpo.normalization import recalibrate_batchnorm
@@ -33,10 +34,7 @@ def evaluate(network: nn.Module, task: Task, split: Split, *, device: torch.devi
             moved = to_device(batch, device)
             outputs = network(task.inputs(moved))
             if not _all_finite(outputs):
-                raise TrainingError(
-                    f"The network's outputs on the {split} split are not finite: training diverged. Lower the learning "
-                    "rate (search.optimizer.lr, retrain.optimizer.lr) or lengthen the warm-up."
-                )
+                raise diverged(f"The network's outputs on the {split} split are not finite")
             metric.update(network, outputs, moved)
     finally:
         network.train(was_training)

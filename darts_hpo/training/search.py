@@ -196,16 +196,28 @@ class SearchModule(pl.LightningModule):
             "costs": {name: float(cost(probabilities)) for name, cost in self.costs.items()},
         }
 
-    def discretized_score(self, choices: Mapping[str, str] | None = None) -> dict[str, float]:
-        """Val metrics of the network that the most probable options make, before any retraining."""
-        return evaluate_choices(
-            self.supernet,
-            self.relaxation.argmax() if choices is None else choices,
-            self.task,
-            device=self.device,
-            calibration_batches=self.config.calibration_batches,
-            batch_size=self.config.batch_size,
-        )
+    def discretized_score(
+        self, choices: Mapping[str, str] | None = None, device: torch.device | None = None
+    ) -> dict[str, float]:
+        """Val metrics of the plain network that some choices make, before any retraining.
+
+        Weights, running statistics and the global random generators are left as they were: a search that is scored
+        on its way is the search that is not.
+
+        Args:
+            choices: of the supernet's space; None takes the most probable options.
+            device: where it is scored; None takes the module's.
+        """
+        device = self.device if device is None else device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            return evaluate_choices(
+                self.supernet,
+                self.relaxation.argmax() if choices is None else choices,
+                self.task,
+                device=device,
+                calibration_batches=self.config.calibration_batches,
+                batch_size=self.config.batch_size,
+            )
 
 
 def require_supported_gates(relaxation: Relaxation, supernet: Supernet) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Sampler
 
 from darts_hpo.report.figure import Figure
+from darts_hpo.training.subset import nested_subset
 
 Split: TypeAlias = Literal["train", "arch", "train+arch", "val", "test"]
 
@@ -39,6 +40,11 @@ class Task(ABC):
     primary_metric: str
     """Name of the metric that selections maximize."""
 
+    @property
+    def metric_names(self) -> Sequence[str]:
+        """Metrics that a sweep may ask for by name; every :meth:`metric` computes them."""
+        return (self.primary_metric,)
+
     @abstractmethod
     def prepare(self, run_dir: Path, seed: int) -> None:
         """Read the data, make the splits and save them in the run directory. Called once, before all else.
@@ -46,6 +52,27 @@ class Task(ABC):
         Raises:
             DataError: the data cannot be used; the message names the file and the remedy.
         """
+
+    def reduce_training_data(self, fraction: float, seed: int) -> None:
+        """Train on a share of the ``train`` and ``arch`` splits from now on; ``val`` and ``test`` stay whole.
+
+        Args:
+            fraction: of either split, in (0, 1]; for one seed, a smaller part is contained in a larger one.
+            seed: of the run.
+        """
+        if fraction == 1:
+            return
+        splits: tuple[Split, ...] = ("train", "arch")
+        for split in splits:
+            self.keep(split, nested_subset(self.strata(split), fraction, seed))
+
+    @abstractmethod
+    def strata(self, split: Split) -> Sequence[Hashable]:
+        """The group of every sample of a split, of which a part of the data keeps its share: its class, if any."""
+
+    @abstractmethod
+    def keep(self, split: Split, positions: Sequence[int]) -> None:
+        """Leave out all samples of a split but those at some positions, for the rest of the run."""
 
     @property
     @abstractmethod

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,7 @@ class DetectionTask(Task):
     """
 
     primary_metric = "map"
+    metric_names = ("map", "map50", "map75")
 
     def __init__(
         self,
@@ -118,6 +121,20 @@ class DetectionTask(Task):
         self.data.log_summary()
         self._splits = prepare_splits(self.data, run_dir, seed, **self._fractions)
         self._cache.fill([record for split in SPLIT_NAMES for record in self._splits.records(self.data, split)])
+
+    def strata(self, split: Split) -> list[int | None]:
+        """The rarest class in every image, by the split's own counts; None where nothing is labelled."""
+        records = self.splits.records(self.data, split)
+        counts = Counter(int(label) for record in records for label in record.labels)
+        return [
+            min((int(label) for label in record.labels), key=lambda label: (counts[label], label), default=None)
+            for record in records
+        ]
+
+    def keep(self, split: Split, positions: Sequence[int]) -> None:
+        """Leave out all images of a split but some; they are no partners of a mosaic either."""
+        ids = self.splits.ids
+        self._splits = replace(self.splits, ids={**ids, split: tuple(ids[split][i] for i in positions)})
 
     @property
     def splits(self) -> DetectionSplits:

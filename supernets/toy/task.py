@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -91,6 +91,14 @@ class DigitsClassification(Task):
         else:
             self._splits = _stratified_splits(np.asarray(labels), self.fractions, seed)
             write_json(path, self._splits)
+
+    def strata(self, split: Split) -> list[int]:
+        """The digits' classes."""
+        return [int(self._labels[index]) for index in self._splits[split]]
+
+    def keep(self, split: Split, positions: Sequence[int]) -> None:
+        """Leave out all digits of a split but some."""
+        self._splits[split] = [self._splits[split][position] for position in positions]
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from integration.commands import results
 from integration.datasets import TINY_DETECTOR, write_image, write_voc, write_yolo
 from integration.here import FAST, Outcome, at_batch, contents, metrics_of, run_here
 
-from darts_hpo.pipeline import Pipeline
+from darts_hpo.pipeline.networks import Networks
 from darts_hpo.runs import RunDirectory
 from supernets.toy.task import DigitsClassification
 
@@ -209,6 +209,15 @@ def test_an_absurd_learning_rate_fails_with_its_reason(tmp_path: Path, stage: st
     assert (metrics_of(tmp_path / "runs/toy_darts/a")["found"]) is None
 
 
+@pytest.mark.parametrize(("lr", "momentum"), [(0.1, 0.0), (1000.0, 0.999999)])
+def test_the_ends_of_what_a_sweep_may_propose_give_a_score(tmp_path: Path, lr: float, momentum: float):
+    done = run_here(tmp_path, *FAST, "search.epochs=1", "retrain.epochs=1", "run=a", f"lr={lr}", f"momentum={momentum}")
+    assert done.code == 0, done.err
+    metrics = metrics_of(tmp_path / "runs/toy_darts/a")
+    assert metrics["status"] == "COMPLETED"
+    assert 0 <= metrics["found"]["val"]["accuracy"] <= 1
+
+
 def nan_loss(terms: dict[str, Any]) -> None:
     terms["loss"] = terms["loss"] * float("nan")
 
@@ -227,16 +236,16 @@ def test_an_injected_nan_fails_the_run_which_then_continues_without_it(
 
 
 def test_weights_that_are_nan_are_no_score(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch):
-    original = Pipeline._best_network
+    original = Networks.best
 
-    def spoilt(self: Pipeline, *arguments: Any) -> torch.nn.Module:
+    def spoilt(self: Networks, *arguments: Any) -> torch.nn.Module:
         network = original(self, *arguments)
         with torch.no_grad():
             next(network.parameters()).fill_(float("nan"))
         return network
 
     with monkeypatch.context() as defect:
-        defect.setattr(Pipeline, "_best_network", spoilt)
+        defect.setattr(Networks, "best", spoilt)
         is_refused(run_here(tmp_path, *FAST, "run=a"), "outputs on the val split are not finite")
     has_failed(tmp_path / "runs/toy_darts/a", "outputs on the val split are not finite")
     assert run_here(tmp_path, *FAST, "run=a").code == 0
@@ -424,7 +433,9 @@ def test_budgets_end_a_run_early_and_larger_ones_continue_it(tmp_path: Path, who
     assert run_here(tmp_path, *FAST, "run=a", "budget.search_epochs=1").code == 3
     assert contents(run_dir / "search") == before, "a budget that is used up buys no further epoch"
     second = run_here(tmp_path, *FAST, "run=a", "budget.search_epochs=3", "budget.retrain_epochs=2")
-    assert "retrain ended after epoch 2 of 3: budget.retrain_epochs is used up" in second.err
+    assert second.code == 0, "there is a val score by now: the run pauses and returns it"
+    assert "paused: retrain ended after epoch 2 of 3: budget.retrain_epochs is used up" in second.out
+    assert metrics_of(run_dir)["status"] == "STOPPED"
     assert run_here(tmp_path, *FAST, "run=a").code == 0
     assert results(run_dir) == results(whole)
 

@@ -17,7 +17,7 @@ from integration.here import FAST, contents, metrics_of, run_here
 from omegaconf import DictConfig
 
 from darts_hpo.cli import normalised
-from darts_hpo.pipeline import Pipeline
+from darts_hpo.pipeline import run as life
 
 ONE_EPOCH = (*FAST, "search.epochs=1", "retrain.epochs=1")
 
@@ -113,7 +113,7 @@ def test_a_defect_of_ours_is_a_traceback_and_recorded(tmp_path: Path, monkeypatc
     def defect(*_: Any) -> None:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr(Pipeline, "_retrain", defect)
+    monkeypatch.setattr(life, "retrain", defect)
     with pytest.raises(ZeroDivisionError, match="a defect"):
         run_here(tmp_path, *ONE_EPOCH, "run=a")
     metrics = metrics_of(tmp_path / "runs/toy_darts/a")

@@ -132,6 +132,18 @@ def test_the_recipe_of_the_data_reaches_the_experiment(data: str):
         assert (config[stage]["batch_size"], config[stage]["optimizer"]["lr"]) == (3, 0.007)
 
 
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_one_number_tunes_search_and_retraining(experiment: str):
+    def optimizers(*overrides: str) -> list[tuple[float, float]]:
+        config = composed(f"+experiment={experiment}", *overrides)
+        return [(o["lr"], o["momentum"]) for o in (config["search"]["optimizer"], config["retrain"]["optimizer"])]
+
+    assert optimizers("lr=0.003", "momentum=0.7") == [(0.003, 0.7)] * 2
+    both = optimizers()
+    assert both[0] == both[1]
+    assert optimizers("search.optimizer.lr=0.5", "retrain.optimizer.momentum=0") == [(0.5, both[0][1]), (both[0][0], 0)]
+
+
 def schema_keys(schema: type, prefix: str = "") -> Iterator[str]:
     """Dotted keys of a dataclass; what is free in form counts as one."""
     for name, hint in get_type_hints(schema).items():
@@ -173,9 +185,29 @@ def test_what_the_run_id_depends_on():
     def identity(*overrides: str) -> str:
         return str(composed("+experiment=toy_darts", *overrides)["run"])
 
-    same = [[], ["budget.search_epochs=3"], ["logger=tensorboard"], ["trainer.threads=2"], ["trainer.accelerator=cpu"]]
+    same = [
+        [],
+        ["budget.search_epochs=3"],
+        ["logger=tensorboard"],
+        ["trainer.threads=2"],
+        ["trainer.accelerator=cpu"],
+        ["objective=[search,params_deployed]"],
+        ["lr=0.05"],  # the experiment's own
+        ["lr=0.1", "search.optimizer.lr=0.05", "retrain.optimizer.lr=0.05"],  # trains as the experiment does
+    ]
     assert len({identity(*overrides) for overrides in same}) == 1
-    different = [[], ["seed=1"], ["search.epochs=11"], ["supernet.width=8"], ["bilevel=unrolled"], ["reference=false"]]
+    different = [
+        [],
+        ["seed=1"],
+        ["search.epochs=11"],
+        ["supernet.width=8"],
+        ["bilevel=unrolled"],
+        ["reference=false"],
+        ["lr=0.1"],
+        ["momentum=0.5"],
+        ["search.optimizer.lr=0.1"],
+        ["data_fraction=0.5"],
+    ]
     assert len({identity(*overrides) for overrides in different}) == len(different)
     workers = {str(composed(f"task.workers={number}")["run"]) for number in (0, 2)}
     assert len(workers) == 1

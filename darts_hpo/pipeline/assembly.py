@@ -1,0 +1,97 @@
+"""The parts of a run, built from its configuration, and checked before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from darts_hpo.bilevel import BilevelRule
+from darts_hpo.config import RetrainConfig, RunConfig, SearchConfig, build
+from darts_hpo.costs import Cost, CostPenalty
+from darts_hpo.errors import ConfigError, unknown_name
+from darts_hpo.pipeline.seeds import Seeds
+from darts_hpo.relaxations import Relaxation
+from darts_hpo.runs.directory import flattened
+from darts_hpo.selection import Selector
+from darts_hpo.supernet import Supernet
+from darts_hpo.training.search import require_supported_gates
+from darts_hpo.training.task import Split, Task
+from darts_hpo.training.weight_training import WeightSchedule, training_loader, weight_optimizer
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a configuration names, built.
+
+    Args:
+        task: prepared: its data are read and split.
+        supernet: searched.
+        relaxation: of the supernet's choices, those of ``search.fixed`` left out.
+        rule: the bilevel rule.
+        selector: takes the architecture from the relaxation.
+        costs: to report, by the key of the configuration.
+        penalty: of the arch loss, where one is configured.
+    """
+
+    task: Task
+    supernet: Supernet
+    relaxation: Relaxation
+    rule: BilevelRule
+    selector: Selector
+    costs: Mapping[str, Cost]
+    penalty: CostPenalty | None
+
+
+def assemble(config: RunConfig, task: Task, seeds: Seeds) -> Parts:
+    """Build everything that a prepared task's network is searched with.
+
+    Raises:
+        ConfigError: a node of the configuration cannot be built.
+        SpaceError: a fixed choice or option is unknown.
+    """
+    seeds.seed("search")
+    supernet: Supernet = build(config.supernet, **task.network_arguments())
+    fixed: dict[str, str] = {}
+    # Hydra nests what is written with dots.
+    for name, option in flattened(config.search.fixed).items():
+        fixed |= supernet.fixed_choices(name, str(option))
+    generator = seeds.generator("logits")
+    return Parts(
+        task=task,
+        supernet=supernet,
+        relaxation=build(config.relaxation, space=supernet.space, fixed=fixed, generator=generator),
+        rule=build(config.bilevel),
+        selector=build(config.selector),
+        costs={name: build(node) for name, node in config.costs.items() if node},
+        penalty=build(config.penalty) if config.penalty else None,
+    )
+
+
+def check_training(config: RunConfig, parts: Parts) -> None:
+    """Refuse now what training would refuse later: a retraining comes hours after the command was typed.
+
+    Raises:
+        ConfigError: parts or settings do not go together.
+    """
+    searched = parts.relaxation.searched
+    if parts.penalty is not None:
+        names = {cost.name for cost in parts.costs.values()}
+        if parts.penalty.cost.name not in names:
+            raise ConfigError(unknown_name("cost in penalty.cost (of those in costs)", parts.penalty.cost.name, names))
+    if config.retrain.inherit_weights and not searched:
+        raise ConfigError("retrain.inherit_weights=true needs a search, but every choice is fixed; set it to false.")
+    stages: list[tuple[str, SearchConfig | RetrainConfig, Split]] = [("retrain", config.retrain, "train+arch")]
+    if searched:
+        require_supported_gates(parts.relaxation, parts.supernet)
+        stages.append(("search", config.search, "train"))
+        if parts.rule.needs_arch_batch:
+            stages.append(("search", config.search, "arch"))
+    for stage, settings, split in stages:
+        training_loader(parts.task, split, stage=stage, batch_size=settings.batch_size, epochs=settings.epochs)
+        weight_optimizer(parts.task, parts.supernet, settings.optimizer)
+        WeightSchedule(settings.optimizer, settings.schedule, steps_per_epoch=1, epochs=settings.epochs)
+
+
+def cost_key(name: str) -> str:
+    """A cost's key in results. Parameters are counted in two forms; ``costs.params`` is that of the shipped one."""
+    return "params_deployed" if name == "params" else name

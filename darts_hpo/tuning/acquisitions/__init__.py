@@ -1,0 +1,1 @@
+"""What makes a point worth trying next: one acquisition function, or a small family, per file."""

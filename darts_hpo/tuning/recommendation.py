@@ -1,0 +1,182 @@
+"""The answer of a study: what was observed to be best, and what a model of all results holds to be best.
+
+The best of a hundred noisy observations is also the luckiest. Beside it stand the maximum of a surrogate's posterior
+mean over the whole space, the best trial by that mean, and what came out when the best few were run again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+import numpy as np
+
+from darts_hpo.space import Value
+from darts_hpo.tuning.history import History
+from darts_hpo.tuning.outcomes import nondominated_fronts
+from darts_hpo.tuning.trial import Result, Trial
+
+MODELLED_FROM = 3
+"""Results needed before a posterior says more than the results themselves."""
+
+
+@dataclass(frozen=True)
+class PosteriorBest:
+    """Where the posterior mean of a surrogate is largest.
+
+    Args:
+        point: over the whole space; it need not have been tried.
+        mean: expected value of the objective there, in its own units.
+        deviation: standard deviation of that expectation, noise left aside.
+        trial: number of the trial whose point has the best mean.
+        trial_mean: expected value there.
+        trial_deviation: its standard deviation.
+    """
+
+    point: Mapping[str, Value]
+    mean: float
+    deviation: float
+    trial: int
+    trial_mean: float
+    trial_deviation: float
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The answers of a study.
+
+    Args:
+        best_observed: number and value of the best feasible trial; None without one. With several objectives, by
+            the first.
+        pareto: numbers of the nondominated feasible trials, by number; with one objective, the best one.
+        posterior: of a surrogate; None where it was not asked for, or there is too little to model.
+        note: why there is no posterior, where one was asked for.
+    """
+
+    best_observed: tuple[int, float] | None
+    pareto: tuple[int, ...]
+    posterior: PosteriorBest | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Replicated:
+    """A trial together with its repetitions on other seeds.
+
+    Args:
+        trial: number of the original.
+        runs: how many results there are, the original's included.
+        mean: of their values.
+        standard_error: of the mean; None for a single run.
+        fresh_runs: how many results the repetitions alone gave.
+        fresh_mean: of these, free of the luck that got the original picked; None without any.
+    """
+
+    trial: int
+    runs: int
+    mean: float
+    standard_error: float | None
+    fresh_runs: int
+    fresh_mean: float | None
+
+
+def recommend(history: History, *, model: bool = True, seed: int = 0) -> Recommendation:
+    """The final answers of a study.
+
+    Args:
+        history: of the study.
+        model: also fit a Gaussian process and report its posterior (one objective only); this imports PyTorch.
+        seed: of the search for the maximum of the mean.
+    """
+    best = history.best()
+    observed = None if best is None else (best[0].number, best[1].values[history.objectives[0].name])
+    front = pareto_front(history)
+    if not model:
+        return Recommendation(observed, front)
+    if len(history.objectives) > 1:
+        return Recommendation(observed, front, note="with several objectives the Pareto front is the answer")
+    if len(history.comparable(len(history.space) + 1)) < MODELLED_FROM:
+        return Recommendation(observed, front, note=f"fewer than {MODELLED_FROM} results to model")
+    from darts_hpo.tuning.surrogates.posterior import PosteriorError, posterior_best  # imports PyTorch
+
+    try:
+        return Recommendation(observed, front, posterior_best(history, seed=seed))
+    except PosteriorError as error:
+        return Recommendation(observed, front, note=str(error))
+
+
+def pareto_front(history: History) -> tuple[int, ...]:
+    """Numbers of the feasible trials that no other dominates at the largest budget, by number.
+
+    Repetitions are left aside. With one objective it is the earliest of the best.
+    """
+    if len(history.objectives) == 1:
+        best = history.best()
+        return () if best is None else (best[0].number,)
+    pairs = _candidates(history)
+    if not pairs:
+        return ()
+    gains = np.array([[history.gain(result, i) for i in range(len(history.objectives))] for _, result in pairs])
+    fronts = nondominated_fronts(gains)
+    return tuple(sorted(trial.number for (trial, _), front in zip(pairs, fronts, strict=True) if front == 0))
+
+
+def top(history: History, k: int) -> tuple[Trial, ...]:
+    """The best k feasible trials at the largest budget, best first: those worth running again on fresh seeds.
+
+    Of trials with equal points only the best is listed. With several objectives, front by front.
+
+    Args:
+        history: of the study.
+        k: how many at most.
+    """
+    pairs = _candidates(history)
+    if len(history.objectives) == 1:
+        ranked = sorted(pairs, key=lambda pair: (-history.gain(pair[1]), pair[0].number))
+    else:
+        gains = np.array([[history.gain(result, i) for i in range(len(history.objectives))] for _, result in pairs])
+        fronts = nondominated_fronts(gains) if pairs else np.zeros(0, dtype=np.intp)
+        ranked = [pairs[i] for i in sorted(range(len(pairs)), key=lambda i: (int(fronts[i]), pairs[i][0].number))]
+    chosen: dict[tuple[tuple[str, Value], ...], Trial] = {}
+    for trial, _ in ranked:
+        chosen.setdefault(tuple(sorted(trial.point.items())), trial)
+    return tuple(chosen.values())[: max(k, 0)]
+
+
+def replicated(history: History, objective: int = 0) -> tuple[Replicated, ...]:
+    """Mean and standard error of every trial that was repeated, best fresh mean first.
+
+    Only results at the largest budget that the original reached are counted.
+
+    Args:
+        history: of the study.
+        objective: which one.
+    """
+    name = history.objectives[objective].name
+    groups: dict[int, list[Trial]] = {}
+    for trial in history:
+        if trial.replicate_of is not None:
+            groups.setdefault(trial.replicate_of, []).append(trial)
+    found = []
+    for number, repetitions in groups.items():
+        original = history.trials[number].last
+        if original is None:
+            continue
+        results = [trial.at(original.budget) for trial in repetitions]
+        fresh = [result.values[name] for result in results if result is not None]
+        values = [original.values[name], *fresh]
+        error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+        found.append(Replicated(number, len(values), fmean(values), error, len(fresh), fmean(fresh) if fresh else None))
+    gain = history.objectives[objective].gain
+    return tuple(sorted(found, key=lambda r: (r.fresh_mean is None, -gain(r.fresh_mean or 0.0), r.trial)))
+
+
+def _candidates(history: History) -> list[tuple[Trial, Result]]:
+    """Feasible results at the largest budget where there is one, repetitions left aside."""
+    for budget in reversed(history.budgets):
+        pairs = [(t, r) for t, r in history.at(budget) if t.replicate_of is None and history.feasible(r)]
+        if pairs:
+            return pairs
+    return []

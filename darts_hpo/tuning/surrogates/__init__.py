@@ -1,0 +1,1 @@
+"""Probabilistic models of what a trial is worth, fitted to the results so far."""

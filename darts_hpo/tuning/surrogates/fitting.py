@@ -1,0 +1,137 @@
+"""When hyperparameters are fitted anew, to which results, and what happens where that fails."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from darts_hpo.errors import ConfigError
+from darts_hpo.tuning.surrogates.gaussian_process import FitError, GaussianProcess, Hyperparameters, ModelSettings, fit
+
+_REMEMBERED = 64
+
+
+@dataclass(frozen=True)
+class FitSchedule:
+    """Hyperparameters are fitted at certain numbers of results only, and then to a bounded number of them.
+
+    A pure function of the number of results: a study that resumes fits at the same points.
+
+    Args:
+        always: up to so many results, every result refits.
+        growth: beyond, the next fit waits for so many times as many results.
+        largest: a fit sees at most so many results; its cost grows with their cube.
+
+    Raises:
+        ConfigError: ``always`` is below 1, ``growth`` not above 1, or ``largest`` below 16.
+    """
+
+    always: int = 30
+    growth: float = 1.1
+    largest: int = 300
+
+    def __post_init__(self) -> None:
+        if self.always < 1 or self.growth <= 1.0 or self.largest < 16:
+            raise ConfigError(
+                f"A refit schedule of always={self.always}, growth={self.growth}, largest={self.largest}: "
+                "expected always >= 1, growth > 1 and largest >= 16."
+            )
+
+    def last(self, results: int) -> int:
+        """At how many results the last fit was due, given how many there are."""
+        if results <= self.always:
+            return results
+        due = self.always
+        while True:
+            following = max(due + 1, int(due * self.growth))
+            if following > results:
+                return due
+            due = following
+
+    def rows(self, y: Tensor) -> Tensor:
+        """Indices of the results that a fit sees: the best half of the allowance, and others spread evenly.
+
+        Args:
+            y: shape ``[n]``, more is better.
+        """
+        n = len(y)
+        if n <= self.largest:
+            return torch.arange(n)
+        order = y.argsort(descending=True, stable=True)
+        half = self.largest // 2
+        rest = order[half:].sort().values
+        spread = rest[torch.linspace(0, len(rest) - 1, self.largest - half).round().long()]
+        return torch.cat([order[:half], spread]).sort().values
+
+
+class Fitter:
+    """Fits processes, remembering hyperparameters by the data they were fitted to.
+
+    What it remembers only saves work: a fit depends on its data alone.
+
+    Args:
+        settings: kind of process.
+        schedule: when to refit.
+    """
+
+    def __init__(self, settings: ModelSettings, schedule: FitSchedule) -> None:
+        self.settings, self.schedule = settings, schedule
+        self._known: OrderedDict[bytes, Hyperparameters | str] = OrderedDict()
+
+    def process(self, x: Tensor, y: Tensor, early_x: Tensor, early_y: Tensor) -> tuple[GaussianProcess, str | None]:
+        """A process conditioned on all rows, its hyperparameters fitted to those of the last scheduled fit.
+
+        Where the fit fails, so in turn: without warping, with the modes of the priors. Where the conditioning
+        fails, so with more noise, up to a thousandfold.
+
+        Args:
+            x: shape ``[n, d]``.
+            y: shape ``[n]``.
+            early_x: the rows that the scheduled fit sees, shape ``[k, d]``.
+            early_y: shape ``[k]``.
+
+        Returns:
+            The process, and what failed on the way to it, if anything did.
+
+        Raises:
+            FitError: nothing worked.
+        """
+        rows = self.schedule.rows(early_y)
+        seen_x, seen_y = early_x[rows], early_y[rows]
+        trouble: list[str] = []
+        plain = ModelSettings(self.settings.kernel, warp=False, steps=self.settings.steps)
+        attempts: list[tuple[ModelSettings, bool]] = [(self.settings, True)]
+        attempts += [(plain, True)] if self.settings.warp else []
+        for settings, fitted in [*attempts, (plain, False)]:
+            hyperparameters = self._hyperparameters(seen_x, seen_y, settings) if fitted else None
+            if isinstance(hyperparameters, str):
+                trouble.append(hyperparameters)
+                continue
+            for noise_factor in (1.0, 10.0, 1000.0):
+                try:
+                    process = GaussianProcess(x, y, hyperparameters, settings, noise_factor)
+                except FitError as error:
+                    trouble.append(str(error))
+                else:
+                    return process, "; ".join(dict.fromkeys(trouble)) or None
+        raise FitError("; ".join(dict.fromkeys(trouble)))
+
+    def _hyperparameters(self, x: Tensor, y: Tensor, settings: ModelSettings) -> Hyperparameters | str:
+        """Fitted ones, or why there are none."""
+        digest = hashlib.sha256(repr((settings, tuple(x.shape))).encode())
+        digest.update(x.numpy().tobytes())
+        digest.update(y.numpy().tobytes())
+        known = digest.digest()
+        if known not in self._known:
+            try:
+                self._known[known] = fit(x, y, settings)
+            except FitError as error:
+                self._known[known] = f"fit failed: {error}"
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        self._known.move_to_end(known)
+        return self._known[known]

@@ -1,0 +1,245 @@
+"""A Gaussian process with point estimates of its hyperparameters, fitted by BoTorch."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from darts_hpo.tuning.surrogates.backend import botorch, gpytorch
+
+Kernel: TypeAlias = Literal["rbf", "matern"]
+Hyperparameters: TypeAlias = Mapping[str, Tensor]
+"""The state of a model, as ``state_dict`` gives it."""
+
+
+class FitError(Exception):
+    """No hyperparameters could be fitted, or the model cannot be conditioned on the data with these."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What kind of Gaussian process.
+
+    Args:
+        kernel: ``rbf`` or ``matern`` (smoothness 5/2), with a length-scale per column. The prior of the length
+            scales grows with the number of columns (Hvarfner et al. 2024, "Vanilla Bayesian optimization performs
+            great in high dimensions", eq. 8).
+        warp: learn a monotone map of every column (Kumaraswamy's; Snoek et al. 2014), for objectives that change
+            fast at one end of a parameter and slowly at the other.
+        steps: at most so many steps of L-BFGS-B.
+    """
+
+    kernel: Kernel = "matern"
+    warp: bool = False
+    steps: int = 100
+
+
+def build(x: Tensor, y: Tensor, settings: ModelSettings) -> botorch.models.SingleTaskGP:
+    """An unfitted model.
+
+    Args:
+        x: rows of the unit cube, shape ``[n, d]``, float64.
+        y: values of about zero mean and unit variance, shape ``[n]``.
+        settings: its kind.
+    """
+    d = x.shape[1]
+    covariance = botorch.models.utils.gpytorch_modules.get_covar_module_with_dim_scaled_prior(
+        ard_num_dims=d, use_rbf_kernel=settings.kernel == "rbf"
+    )
+    warp = None
+    if settings.warp:
+        prior = gpytorch.priors.LogNormalPrior(0.0, 0.75**0.5)
+        warp = botorch.models.transforms.Warp(
+            d=d, indices=list(range(d)), concentration0_prior=prior, concentration1_prior=prior
+        )
+    return botorch.models.SingleTaskGP(
+        x, y.unsqueeze(-1), covar_module=covariance, outcome_transform=None, input_transform=warp
+    )
+
+
+def fit(x: Tensor, y: Tensor, settings: ModelSettings) -> Hyperparameters:
+    """Hyperparameters of greatest posterior density, found from the modes of their priors.
+
+    Always from the same start: what comes out depends on the data alone, not on earlier fits.
+
+    Raises:
+        FitError: the covariance matrix is not positive definite on the way, or nothing finite came out.
+    """
+    model = build(x, y, settings)
+    model.train()
+    objective = gpytorch.mlls.ExactMarginalLogLikelihood(model.likelihood, model)
+    try:
+        with warnings.catch_warnings():
+            # Out of steps or stuck in a line search: the best hyperparameters so far are good enough.
+            warnings.filterwarnings("ignore", category=botorch.exceptions.warnings.OptimizationWarning)
+            botorch.optim.fit.fit_gpytorch_mll_scipy(objective, options={"maxiter": settings.steps})
+    except (RuntimeError, ValueError, ArithmeticError, botorch.exceptions.errors.BotorchError) as error:
+        raise FitError(f"{type(error).__name__}: {error}") from error
+    state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
+        raise FitError("the hyperparameters are not finite")
+    return state
+
+
+class GaussianProcess:
+    """A model with given hyperparameters, conditioned on data.
+
+    Args:
+        x: rows of the unit cube, shape ``[n, d]``, float64.
+        y: shape ``[n]``.
+        hyperparameters: of :func:`fit`; None takes the modes of the priors.
+        settings: must be those of the fit.
+        noise_factor: multiplies the noise variance; above 1 where the matrix is near singular.
+
+    Raises:
+        FitError: the covariance matrix of the data is not positive definite.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        hyperparameters: Hyperparameters | None,
+        settings: ModelSettings,
+        noise_factor: float = 1.0,
+    ) -> None:
+        self.x, self.y = x, y
+        self.settings, self.noise_factor = settings, noise_factor
+        self.model = build(x, y, settings)
+        self.hyperparameters: Hyperparameters = hyperparameters or {
+            name: value.detach().clone() for name, value in self.model.state_dict().items()
+        }
+        self.model.load_state_dict(dict(self.hyperparameters))
+        self.model.likelihood.noise_covar.noise = self.noise * noise_factor
+        self.model.requires_grad_(False)
+        self.model.eval()
+        self._rows = self.model.transform_inputs(x)
+        matrix = self._covariance(self._rows, self._rows)
+        matrix.diagonal().add_(self.noise)
+        factor, info = torch.linalg.cholesky_ex(matrix)
+        if int(info) != 0 or not bool(torch.isfinite(factor).all()):
+            raise FitError("the covariance matrix of the data is not positive definite")
+        self._factor = factor
+        self._weights = torch.cholesky_solve((y - self._mean).unsqueeze(-1), factor)
+
+    @property
+    def noise(self) -> Tensor:
+        """Variance of the noise, a scalar."""
+        return self.model.likelihood.noise.detach().reshape(())
+
+    @property
+    def _mean(self) -> Tensor:
+        return self.model.mean_module.constant.detach().reshape(())
+
+    def _covariance(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.model.covar_module(a, b).to_dense()
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the noise-free function, each of shape ``[k]``, at rows of shape ``[k, d]``."""
+        mean, variance, _ = self._posterior(self.model.transform_inputs(x))
+        return mean, variance
+
+    def _posterior(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, variance and the whitened covariance with the data, shape ``[n, k]``."""
+        cross = self._covariance(self._rows, rows)
+        mean = self._mean + (cross.T @ self._weights).squeeze(-1)
+        white = torch.linalg.solve_triangular(self._factor, cross, upper=False)
+        prior = self.model.covar_module(rows, diag=True)
+        return mean, (prior - white.square().sum(0)).clamp_min(1e-12), white
+
+    def joint(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Joint mean, shape ``[k]``, and covariance, shape ``[k, k]``, of the noise-free function."""
+        rows = self.model.transform_inputs(x)
+        mean, _, white = self._posterior(rows)
+        return mean, self._covariance(rows, rows) - white.T @ white
+
+    def influence(self, x: Tensor, elsewhere: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """How an answer at ``x`` that is one standard deviation above its expectation would move the mean.
+
+        Args:
+            x: shape ``[k, d]``, one further answer at each.
+            elsewhere: shape ``[a, d]``.
+
+        Returns:
+            The mean at ``x``, shape ``[k]``; by how much the mean moves ``elsewhere``, shape ``[k, a]``; and at
+            ``x`` itself, shape ``[k]``.
+        """
+        rows, others = self.model.transform_inputs(x), self.model.transform_inputs(elsewhere)
+        mean, variance, white = self._posterior(rows)
+        _, _, white_others = self._posterior(others)
+        covariance = self._covariance(rows, others) - white.T @ white_others
+        deviation = (variance + self.noise).sqrt()
+        return mean, covariance / deviation.unsqueeze(-1), variance / deviation
+
+    def with_believed(self, x: Tensor) -> GaussianProcess:
+        """The process as if the answers at some rows had come in exactly as its mean expects them.
+
+        The mean stays as it is, the variance shrinks there (the "kriging believer" of Ginsbourger et al. 2010).
+
+        Args:
+            x: shape ``[k, d]``.
+        """
+        if not len(x):
+            return self
+        mean, _ = self.posterior(x)
+        return GaussianProcess(
+            torch.cat([self.x, x]),
+            torch.cat([self.y, mean]),
+            self.hyperparameters,
+            self.settings,
+            self.noise_factor,
+        )
+
+    def given(self, x: Tensor, values: Tensor) -> Fantasies:
+        """The process under several assumptions about its noise-free values at some rows.
+
+        Args:
+            x: where, shape ``[k, d]``.
+            values: shape ``[s, k]``, one row per assumption.
+        """
+        return Fantasies(self, x, values)
+
+
+class Fantasies:
+    """A Gaussian process conditioned on assumed noise-free values; see :meth:`GaussianProcess.given`.
+
+    All assumptions share their rows, so that one variance serves them all.
+    """
+
+    def __init__(self, process: GaussianProcess, x: Tensor, values: Tensor) -> None:
+        self._process = process
+        self._rows = process.model.transform_inputs(x)
+        mean, _, self._white = process._posterior(self._rows)
+        covariance = process._covariance(self._rows, self._rows) - self._white.T @ self._white
+        self._factor = stable_cholesky(covariance)
+        self._weights = torch.cholesky_solve((values - mean).T, self._factor)
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Means, shape ``[s, k]``, and the variance, shape ``[k]``, at rows of shape ``[k, d]``."""
+        process = self._process
+        rows = process.model.transform_inputs(x)
+        mean, variance, white = process._posterior(rows)
+        cross = process._covariance(self._rows, rows) - self._white.T @ white
+        means = mean + self._weights.T @ cross
+        further = torch.linalg.solve_triangular(self._factor, cross, upper=False)
+        return means, (variance - further.square().sum(0)).clamp_min(1e-12)
+
+
+def stable_cholesky(covariance: Tensor) -> Tensor:
+    """The Cholesky factor of a covariance matrix, with as little jitter as it takes.
+
+    Raises:
+        FitError: even a hundredth of the mean variance is not enough.
+    """
+    size = covariance.diagonal().mean().clamp_min(1e-12)
+    identity = torch.eye(len(covariance), dtype=covariance.dtype)
+    for jitter in (1e-8, 1e-6, 1e-4, 1e-2):
+        factor, info = torch.linalg.cholesky_ex(covariance + jitter * size * identity)
+        if int(info) == 0 and bool(torch.isfinite(factor).all()):
+            return factor
+    raise FitError("the posterior covariance is not positive definite")

@@ -1,0 +1,1 @@
+"""Options of the groups ``hydra/sweeper``, ``hydra/sweeper/sampler``, ``.../scheduler`` and ``.../executor``."""

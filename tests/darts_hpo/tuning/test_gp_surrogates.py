@@ -1,0 +1,193 @@
+"""Gaussian processes against closed forms, their schedule, the scaling of outcomes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from darts_hpo.errors import ConfigError
+from darts_hpo.testing.samplers import SPACES, random_history
+from darts_hpo.tuning.encoding import Encoding
+from darts_hpo.tuning.surrogates.backend import numerics
+from darts_hpo.tuning.surrogates.evidence import fitted, floor
+from darts_hpo.tuning.surrogates.fitting import FitSchedule, Fitter
+from darts_hpo.tuning.surrogates.gaussian_process import FitError, GaussianProcess, ModelSettings, fit, stable_cholesky
+from darts_hpo.tuning.surrogates.scaling import OutcomeScaling
+
+
+def _data(n=15, seed=0):
+    x = torch.rand(n, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    y = torch.sin(6 * x[:, 0]) + x[:, 1]
+    return x, (y - y.mean()) / y.std()
+
+
+@pytest.mark.parametrize("settings", [ModelSettings(), ModelSettings("rbf"), ModelSettings(warp=True)], ids=str)
+def test_our_posterior_is_botorchs(settings):
+    x, y = _data()
+    process = GaussianProcess(x, y, fit(x, y, settings), settings)
+    points = torch.rand(7, 2, dtype=torch.float64)
+    theirs = process.model.posterior(points)
+    mean, variance = process.posterior(points)
+    torch.testing.assert_close(mean, theirs.mean.squeeze(-1), rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(variance, theirs.variance.squeeze(-1), rtol=1e-4, atol=1e-8)
+    joint_mean, covariance = process.joint(points)
+    torch.testing.assert_close(joint_mean, mean)
+    torch.testing.assert_close(covariance, theirs.distribution.covariance_matrix, rtol=1e-4, atol=1e-8)
+
+
+def test_the_mean_passes_through_results_without_noise_and_the_deviation_grows_away_from_them():
+    x, y = _data()
+    process = GaussianProcess(x, y, fit(x, y, ModelSettings()), ModelSettings())
+    mean, variance = process.posterior(x)
+    torch.testing.assert_close(mean, y, rtol=0.0, atol=0.05)
+    far = torch.tensor([[3.0, 3.0]], dtype=torch.float64)
+    assert float(process.posterior(far)[1]) > 10 * float(variance.max())
+
+
+def test_believing_keeps_the_mean_and_shrinks_the_variance():
+    x, y = _data()
+    process = GaussianProcess(x, y, None, ModelSettings())
+    pending = torch.tensor([[0.9, 0.9]], dtype=torch.float64)
+    grid = torch.rand(20, 2, dtype=torch.float64)
+    believed = process.with_believed(pending)
+    torch.testing.assert_close(believed.posterior(grid)[0], process.posterior(grid)[0], rtol=1e-5, atol=1e-6)
+    assert float(believed.posterior(pending)[1]) < 0.5 * float(process.posterior(pending)[1])
+    assert bool((believed.posterior(grid)[1] <= process.posterior(grid)[1] + 1e-9).all())
+
+
+def test_fantasies_are_processes_with_these_values():
+    """Conditioning on one assumption is conditioning on data without noise."""
+    x, y = _data(8)
+    process = GaussianProcess(x, y, None, ModelSettings())
+    where = torch.tensor([[0.2, 0.8], [0.7, 0.1]], dtype=torch.float64)
+    values = torch.tensor([[0.3, -1.0], [2.0, 0.5]], dtype=torch.float64)
+    grid = torch.rand(9, 2, dtype=torch.float64)
+    means, variance = process.given(where, values).posterior(grid)
+    model = process.model
+    rows = torch.cat([x, where])
+    noise = torch.cat([process.noise.expand(8), torch.full((2,), 1e-9, dtype=torch.float64)])
+    matrix = model.covar_module(rows).to_dense() + torch.diag(noise)
+    cross = model.covar_module(rows, grid).to_dense()
+    constant = model.mean_module.constant.detach()
+    for assumed, mean in zip(values, means, strict=True):
+        residual = torch.cat([y, assumed]) - constant
+        expected = constant + cross.T @ torch.linalg.solve(matrix, residual)
+        torch.testing.assert_close(mean, expected, rtol=1e-4, atol=1e-5)
+    left = 1.0 - (cross * torch.linalg.solve(matrix, cross)).sum(0)
+    torch.testing.assert_close(variance, left, rtol=1e-3, atol=1e-6)
+
+
+def test_a_fit_finds_the_column_that_matters():
+    x = torch.rand(40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = torch.sin(8 * x[:, 0])
+    state = fit(x, (y - y.mean()) / y.std(), ModelSettings())
+    lengths = GaussianProcess(x, y, state, ModelSettings()).model.covar_module.lengthscale.squeeze()
+    assert lengths[1] > 5 * lengths[0]
+
+
+def test_a_fit_depends_on_its_data_alone():
+    x, y = _data()
+    first, again = (fit(x, y, ModelSettings()) for _ in range(2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_repeated_rows_do_not_break_anything():
+    x, y = _data(10)
+    x, y = x.repeat(4, 1), y.repeat(4)
+    with numerics(0):
+        process, trouble = Fitter(ModelSettings(), FitSchedule()).process(x, y, x, y)
+    assert trouble is None
+    assert bool(torch.isfinite(process.posterior(x)[0]).all())
+
+
+def test_stable_cholesky():
+    singular = torch.ones(3, 3, dtype=torch.float64)
+    factor = stable_cholesky(singular)
+    torch.testing.assert_close(factor @ factor.T, singular, rtol=0.0, atol=1e-5)
+    with pytest.raises(FitError, match="not positive definite"):
+        stable_cholesky(torch.tensor([[1.0, 2.0], [2.0, 1.0]], dtype=torch.float64))
+
+
+# -- the schedule ------------------------------------------------------------------------------------------------------
+
+
+def test_schedule_refits_always_then_ever_more_rarely():
+    schedule = FitSchedule(always=10, growth=1.5)
+    assert [schedule.last(n) for n in (1, 9, 10, 11, 14, 15, 21, 22, 33)] == [1, 9, 10, 10, 10, 15, 15, 22, 33]
+
+
+def test_schedule_bounds_what_a_fit_sees():
+    y = torch.linspace(0, 1, 1000, dtype=torch.float64)
+    rows = FitSchedule(largest=100).rows(y)
+    assert len(rows) == len(set(rows.tolist())) == 100
+    assert set(range(950, 1000)) <= set(rows.tolist())
+    assert int(rows[0]) == 0
+    assert FitSchedule(largest=100).rows(y[:60]).tolist() == list(range(60))
+
+
+@pytest.mark.parametrize("settings", [{"always": 0}, {"growth": 1.0}, {"largest": 3}])
+def test_bad_schedules_are_refused(settings):
+    with pytest.raises(ConfigError, match="refit schedule"):
+        FitSchedule(**settings)
+
+
+# -- scaling ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", ["standardize", "power"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_scaling_is_monotone_and_has_an_inverse(scale, seed):
+    rng = np.random.default_rng(seed)
+    values = -np.exp(rng.normal(size=60) * 1.5) * 1e4 * (1 if seed else -1)
+    scaling = OutcomeScaling.fit(values, scale)
+    scaled = scaling.forward(values)
+    assert scaled.mean() == pytest.approx(0.0, abs=1e-9)
+    assert scaled.std() == pytest.approx(1.0)
+    assert (np.argsort(scaled) == np.argsort(values)).all()
+    assert scaling.inverse(scaled) == pytest.approx(values, rel=1e-6)
+
+
+def test_power_draws_in_a_long_tail():
+    values = -np.exp(np.random.default_rng(0).normal(size=200) * 1.5)
+    linear, power = (OutcomeScaling.fit(values, scale).forward(values) for scale in ("standardize", "power"))
+    assert abs(stats.skew(power)) < 0.3 * abs(stats.skew(linear))
+
+
+@pytest.mark.parametrize("values", [[1.0, 1.0, 1.0], [3.0], [0.0, 0.0], [1e-30, 1e-30]])
+def test_values_without_spread(values):
+    for scale in ("standardize", "power"):
+        scaled = OutcomeScaling.fit(np.array(values), scale).forward(np.array(values))
+        assert np.abs(scaled).max() < 1e-6
+
+
+# -- evidence --------------------------------------------------------------------------------------------------------
+
+
+def test_hyperparameters_come_from_the_first_results():
+    """Between scheduled fits, later results move the mean and nothing else."""
+    space = SPACES["float"]
+    encoding = Encoding(space)
+    fitter = Fitter(ModelSettings(), FitSchedule(always=10, growth=2.0))
+    early = fitted(random_history(space, 10), encoding, fitter, failures="impute", scale="standardize")
+    later = fitted(random_history(space, 17), encoding, fitter, failures="impute", scale="standardize")
+    for name, value in early.objectives[0].hyperparameters.items():
+        assert torch.equal(value, later.objectives[0].hyperparameters[name])
+    assert len(later.objectives[0].x) == 17
+
+
+def test_floor_draws_in_diverged_results_and_leaves_ordinary_ones():
+    rng = np.random.default_rng(0)
+    accuracies = rng.uniform(0.8, 0.99, 30)
+    spoiled = np.where(rng.random(30) < 0.4, -1e30, accuracies)
+    assert 0.3 < floor(spoiled, 10) < 0.9
+    assert floor(accuracies, 10) < 0.8
+    # Later results crowd around the optimum; the first ones are not cut off for that.
+    crowded = np.concatenate([rng.uniform(-3.0, 0.0, 14), np.full(100, 0.5) - 1e-3 * rng.random(100)])
+    assert floor(crowded, 14) < -3.0
+
+
+@pytest.mark.parametrize("gains", [[0.7] * 9, [0.0], [1e-320, 0.0], [-1e308, 1e308]])
+def test_floor_of_values_without_a_scale(gains):
+    assert floor(np.array(gains), 8) <= max(gains)
