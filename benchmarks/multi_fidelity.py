@@ -9,8 +9,8 @@ it again, it continues.
 
 The mark is what random search reaches with 100 trials of 50 epochs, as the median over its luck: the 7th best of the
 1,000 final losses, for 0.9**7 < 1/2. A method has reached it when a trial with *all* its epochs has, so that a
-lucky loss on the way doesn't count. Epochs are those of all trials that ended, failed ones up to where they diverged
-for everyone, random search included.
+lucky loss on the way doesn't count. Epochs are all that were done by then, those of trials still under way included
+and of failed ones up to where they diverged, for everyone, random search included.
 
 Only settings of the table can be tried, each once, and a sampler sees the settings that were really tried. Random
 search draws rows; the samplers that rank a pool of candidates (KDE, Bertrand) get rows as their pool; what TPE
@@ -45,7 +45,7 @@ from darts_hpo.tuning.schedulers.asha import ASHA
 from darts_hpo.tuning.schedulers.base import Scheduler
 from darts_hpo.tuning.schedulers.full import FullBudget
 from darts_hpo.tuning.schedulers.hyperband import Hyperband
-from darts_hpo.tuning.simulation import Measurement, SimulatedStudy, simulate
+from darts_hpo.tuning.simulation import Measurement, SimulatedStudy, Trace, simulate
 from darts_hpo.tuning.study import Study
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -249,14 +249,19 @@ def one_study(curves: LearningCurves, method: str, seed: int, slots: int, epochs
     )
     trace = simulate(SimulatedStudy(study), curves, slots=slots, budget=epochs)
     improvements = trace.incumbents(
-        maximize=False, against="budget", score=lambda run: run.value if run.reached == curves.epochs else None
+        maximize=False, score=lambda run: run.value if run.reached == curves.epochs else None
     )
     return {
-        "improvements": [[used, round(loss, 6)] for used, loss in improvements],
+        "improvements": [[epochs_until(trace, when), round(loss, 6)] for when, loss in improvements],
         "epochs": trace.spent,
         "trials": len(study.history),
         "cpu_seconds": round(time.process_time() - begun, 2),
     }
+
+
+def epochs_until(trace: Trace, when: float) -> float:
+    """All epochs done by a simulated time, those of trials still under way included; an epoch is a second."""
+    return sum(max(min(run.finished or when, when) - run.started, 0.0) for run in trace.runs)
 
 
 def epochs_to(improvements: Iterable[Sequence[float]], mark: float) -> float:
@@ -322,7 +327,8 @@ def print_table(tasks: Mapping[str, LearningCurves], stored: Mapping[str, Any], 
             if not studies:
                 continue
             shares = [epochs_to(study["improvements"], curves.mark) / whole for study in studies]
-            low, middle, high = (float(np.quantile(shares, q, method="closest_observation")) for q in (0.25, 0.5, 0.75))
+            # Of an even number, the later of the two in the middle: nothing is counted that was not reached.
+            low, middle, high = (float(np.quantile(shares, q, method="higher")) for q in (0.25, 0.5, 0.75))
             losses = [loss_at(study["improvements"], 0.2 * whole) for study in studies]
             print(
                 f"{method:16}{shown(middle):>20}{shown(low):>8} -{shown(high):>6}"

@@ -47,7 +47,7 @@ class Cell:
         losses: None where a trial failed.
         seconds: of each trial, on the simulated clock.
         cpu: seconds of processor time that the method took before each trial, telling it of others included.
-        wall: the same by the clock on the wall, on a machine that may have been busy with other things.
+        wall: seconds by the clock on the wall in all, on a machine that may have been busy with other things.
         failures: of the method's own calls, as it worded them.
         error: why the run came to nothing; there is nothing else then.
         code: what computed it: a peer's release, or a digest of our sampler's source.
@@ -57,7 +57,7 @@ class Cell:
     losses: Sequence[float | None] = ()
     seconds: Sequence[float] = ()
     cpu: Sequence[float] = ()
-    wall: Sequence[float] = ()
+    wall: float = 0.0
     failures: Sequence[str] = ()
     error: str | None = None
     code: str = ""
@@ -85,7 +85,7 @@ def run_cell(method: Method, problem: Problem, mode: Mode, seed: int) -> Cell:
         losses=[None if run.value is None else _rounded(run.value, 9) for run in trace.runs],
         seconds=[_rounded((run.finished or 0.0) - run.started, 6) for run in trace.runs],
         cpu=[_rounded(value, 3) for value in tuner.cpu],
-        wall=[_rounded(value, 3) for value in tuner.wall],
+        wall=_rounded(tuner.wall, 4),
         failures=tuner.failures,
         code=method.code,
     )

@@ -109,7 +109,7 @@ def print_ranks(found: Measured) -> dict[str, dict[str, dict[str, float]]]:
     blocks: Sequence[Block] = ()
     for view, share in VIEWS.items():
         ranked = ranks(found.regrets(share))
-        blocks = list(ranked)
+        blocks = list(ranked) or blocks
         for name in rows if ranked else ():
             rows[name][view] = mean_over_problems({block: of[name] for block, of in ranked.items()})
     problems = {name for name, _ in blocks}
@@ -118,10 +118,15 @@ def print_ranks(found: Measured) -> dict[str, dict[str, dict[str, float]]]:
         f"{len(blocks)} blocks of problem and seed (95 % interval over seeds)"
     )
     print(f"{'':<14}" + "".join(f"{view:>24}" for view in VIEWS))
-    for name, row in sorted(rows.items(), key=lambda item: item[1]["equal wall-clock"].mean if item[1] else 0.0):
+    for name, row in sorted(rows.items(), key=lambda item: _place(item[1])):
         print(f"{name:<14}" + "".join(f"{_interval(row[view], '.2f') if view in row else '-':>24}" for view in VIEWS))
     print()
     return {name: {view: asdict(value) for view, value in row.items()} for name, row in rows.items()}
+
+
+def _place(row: Mapping[str, Estimate]) -> float:
+    """Rank that a table is sorted by: at equal wall-clock; without random search there is no deadline for that."""
+    return next((row[view].mean for view in ("equal wall-clock", "equal trials") if view in row), 0.0)
 
 
 def print_suggestions(found: Measured) -> dict[str, dict[str, Any]]:

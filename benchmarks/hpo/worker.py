@@ -46,8 +46,8 @@ class RemoteTuner:
         self.space = space
         self.failures: list[str] = []
         self.cpu: list[float] = []
-        self.wall: list[float] = []
-        self._untimed = {"cpu": 0.0, "wall": 0.0}
+        self.wall = 0.0
+        self._untimed = 0.0
         self._rng = random.Random(seed)
         self._process = subprocess.Popen(
             method.command,
@@ -68,9 +68,9 @@ class RemoteTuner:
         """A key, a point, and no budget."""
         answer = self._call({"do": "ask"})
         # What telling took since the last suggestion belongs to the method's time too.
-        self.cpu.append(answer["cpu"] + self._untimed["cpu"])
-        self.wall.append(answer["wall"] + self._untimed["wall"])
-        self._untimed = {"cpu": 0.0, "wall": 0.0}
+        self.cpu.append(answer["cpu"] + self._untimed)
+        self.wall += answer["wall"]
+        self._untimed = 0.0
         if "error" not in answer:
             try:
                 return ("asked", answer["key"]), self.space.validate(self._kept_inside(answer["point"])), None
@@ -85,8 +85,8 @@ class RemoteTuner:
         if origin == "random":
             return
         answer = self._call({"do": "tell", "key": number, "value": value})
-        for clock in ("cpu", "wall"):
-            self._untimed[clock] += answer[clock]
+        self._untimed += answer["cpu"]
+        self.wall += answer["wall"]
         if "error" in answer:
             self.failures.append(f"tell: {answer['error']}")
 

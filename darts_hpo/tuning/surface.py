@@ -22,7 +22,7 @@ class NoSurface(Exception):  # noqa: N818 - too little is known, which is no err
 
 
 class Surface:
-    """The posterior of the first objective over the space, failed trials counted as the worst seen.
+    """The posterior of the first objective over the space.
 
     Args:
         history: with more results at one budget than parameters.
@@ -39,7 +39,7 @@ class Surface:
         fitter = Fitter(ModelSettings(), FitSchedule(always=10**9))
         try:
             with numerics(0):
-                surrogate = fitted(history, self._encoding, fitter, failures="impute", scale="standardize")
+                surrogate = fitted(history, self._encoding, fitter, failures="feasibility", scale="standardize")
         except FitError as error:
             raise NoSurface(str(error)) from error
         self._process, self._scaling = surrogate.objectives[0], surrogate.scalings[0]

@@ -294,7 +294,7 @@ def test_a_cell_holds_every_trial_and_the_time_of_thinking(stand_in):
     cell = run_cell(stand_in(), Parabola(), MODE, seed=1)
     assert cell.error is None
     assert cell.failures == []
-    assert len(cell.losses) == len(cell.seconds) == len(cell.cpu) == len(cell.wall) == 12
+    assert len(cell.losses) == len(cell.seconds) == len(cell.cpu) == 12
     assert all(value >= 0 for value in cell.cpu)
     assert cell.losses == run_cell(stand_in(), Parabola(), MODE, seed=1).losses
     assert cell.losses != run_cell(stand_in(), Parabola(), MODE, seed=2).losses
@@ -347,7 +347,7 @@ def test_our_studies_speak_the_protocol():
 
 def test_cells_survive_their_file(tmp_path):
     path = cells.path_of("async40", "branin", "gp", tmp_path)
-    stored = {seed: Cell(seed, [1.0, None], [2.0, 3.0], [0.1, 0.2], [0.1, 0.2], ["ask: no"]) for seed in (3, 1)}
+    stored = {seed: Cell(seed, [1.0, None], [2.0, 3.0], [0.1, 0.2], 0.3, ["ask: no"]) for seed in (3, 1)}
     cells.write(path, stored, problem="branin", software={"numpy": "2"})
     assert cells.read(path) == {1: stored[1], 3: stored[3]}
     assert json.loads(path.read_text())["problem"] == "branin"
@@ -377,7 +377,7 @@ def test_first_seeds_come_before_second_ones_and_three_problems_are_sequential_t
 def test_what_is_done_is_not_done_again(tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "path_of", lambda mode, name, chosen: tmp_path / mode / f"{name}--{chosen}.json")
     first, second = list(program.tasks(given()))[:2]
-    cells.write(first.path, {0: Cell(0, [1.0], [1.0], [0.0], [0.0], code=first.method.code)})
+    cells.write(first.path, {0: Cell(0, [1.0], [1.0], [0.0], code=first.method.code)})
     cells.write(second.path, {0: Cell(0, error="died", code="older")})
     assert first not in program.missing(given())
     assert second not in program.missing(given())
@@ -414,7 +414,7 @@ def test_the_report_ranks_compares_and_draws(tmp_path, capsys):
     best = problem("branin").best
     for name, distance in {"random": 4.0, "gp": 1.0, "ax": 2.0}.items():
         losses = [None, best + 9.0, *[best + distance] * 98]
-        runs = {seed: Cell(seed, losses, [5.0] * 100, [0.5] * 100, [0.5] * 100, ["ask: no"]) for seed in range(3)}
+        runs = {seed: Cell(seed, losses, [5.0] * 100, [0.5] * 100, 50.0, ["ask: no"]) for seed in range(3)}
         if name == "ax":
             runs[2] = Cell(2, error="died")
         cells.write(cells.path_of("async40", "branin", name, tmp_path), runs)
@@ -431,3 +431,13 @@ def test_the_report_ranks_compares_and_draws(tmp_path, capsys):
     assert summary["suggestions"]["ax"]["runs_that_died"] == 1
     assert summary["suggestions"]["ax"]["failed_calls"] == 2
     assert (tmp_path / "async40.png").stat().st_size > 10_000
+
+
+def test_without_random_search_there_is_no_deadline_but_a_report(tmp_path, capsys):
+    for name in ("gp", "tpe"):
+        runs = {0: Cell(0, [problem("branin").best + 1.0] * 100, [5.0] * 100, [0.5] * 100)}
+        cells.write(cells.path_of("async40", "branin", name, tmp_path), runs)
+    report(["gp", "tpe"], tmp_path)
+    ranked = json.loads((tmp_path / "summary.json").read_text())["async40"]["ranks"]
+    assert ranked["gp"] == {"equal trials": {"mean": 1.5, "low": 1.5, "high": 1.5}}
+    assert "average rank of 2 methods over 1 problems" in capsys.readouterr().out

@@ -54,8 +54,9 @@ class BertrandSampler(Sampler):
 
     Args:
         pool: random points that compete for being drawn.
-        startup: results before the model is used; None takes one more than there are parameters. With budgets it is
-            not used before the first trial has reached the full one, which ends the first bracket, either.
+        startup: results before the model is used; None takes one more than there are parameters. With budgets, the
+            first bracket is random too: all trials that begin at one budget, until one begins at another or has
+            reached the full one.
 
     Raises:
         ConfigError: a pool or start-up below 1.
@@ -82,7 +83,7 @@ class BertrandSampler(Sampler):
                 "choose another sampler."
             )
         points = self.candidates(history, Random(seed))
-        if self._begins(history):
+        if self._begins(history, budget):
             point = first_new(points, history)
             assert point is not None  # the space raises where it has no point at all
             return Suggestion(point, labels={"model": False})
@@ -96,10 +97,16 @@ class BertrandSampler(Sampler):
         index = int(np.random.default_rng(seed).choice(len(points), p=probabilities))
         return Suggestion(dict(points[index]), labels={"model": True, "probability": float(probabilities[index])})
 
-    def _begins(self, history: History) -> bool:
-        observed = sum(trial.last is not None for trial in history.trials)
+    def _begins(self, history: History, budget: float | None) -> bool:
+        """Whether it is too early for the model."""
         startup = len(history.space) + 1 if self.startup is None else self.startup
-        return observed < startup or (history.fidelity is not None and not history.at(history.fidelity.maximum))
+        if sum(trial.last is not None for trial in history.trials) < startup:
+            return True
+        if history.fidelity is None or history.at(history.fidelity.maximum):
+            return False
+        # Later brackets begin at other budgets: as long as all began at this one, the first is being filled.
+        began = {trial.results[0].budget if trial.results else trial.budget for trial in history.proposals}
+        return began == {budget}
 
     def _posterior(self, history: History, encoding: Encoding, x: Tensor) -> tuple[Tensor, Tensor, float]:
         """Mean and variance at rows, and the best value so far, on the model's scale."""

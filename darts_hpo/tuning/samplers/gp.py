@@ -48,8 +48,9 @@ class GPSampler(RankingSampler):
         kernel: ``matern`` or ``rbf``.
         warp: learn a monotone map of every parameter.
         scale: ``standardize`` the gains, or also draw in long tails by a ``power`` transformation.
-        failures: ``impute`` gives failed trials the worst finite gain, ``ignore`` leaves them out, ``feasibility``
-            models failing as an outcome constraint.
+        failures: ``feasibility`` models failing as an outcome constraint, which learns where trials diverge and is
+            not misled by those that fail by chance; ``ignore`` leaves failed trials out, ``impute`` gives them the
+            worst finite gain.
         belief: what good values are thought to be, as :class:`Belief` reads it; the acquisition is multiplied by
             its density to the power ``belief_strength / n`` after ``n`` results, and every other initial point is
             drawn from it.
@@ -73,7 +74,7 @@ class GPSampler(RankingSampler):
         kernel: Kernel = "matern",
         warp: bool = False,
         scale: Scale = "standardize",
-        failures: Failures = "impute",
+        failures: Failures = "feasibility",
         belief: Mapping[str, Mapping[str, Any]] | None = None,
         belief_strength: float = 10.0,
         candidates: int = 256,

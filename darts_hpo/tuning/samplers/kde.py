@@ -32,9 +32,10 @@ class KDESampler(RankingSampler):
     widened bandwidths, and the one with the greatest ``l(x) / g(x)`` is proposed. A fraction of the proposals is
     random, which bounds how much slower than Hyperband it can be.
 
-    The published constants converge early, for the bandwidths shrink with the spread of the good points: on a
-    quadratic in two parameters, 60 trials one after the other end no better than random search. With
-    ``min_bandwidth: 0.1`` a twentieth of the regret is left.
+    The published constants converge early, for the bandwidths shrink with the spread of the good points. In 12
+    studies of 60 trials, one after the other and on one budget, their median regret was no better than random
+    search's on either of two quadratics (0.0026 against 0.0018, 0.0136 against 0.0103); ``min_bandwidth: 0.1``
+    gave 0.0001 and 0.0079.
 
     Args:
         min_points: results needed on a budget for a model; None is one more than there are parameters. Both

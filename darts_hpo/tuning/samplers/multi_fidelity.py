@@ -26,10 +26,10 @@ Kernel: TypeAlias = Literal["linear_truncated", "exponential_decay"]
 class MultiFidelitySampler(FidelityAwareSampler):
     """BoTorch's multi-fidelity Gaussian process, and the knowledge gradient or an entropy per cost.
 
-    The fidelity is the share of the full budget, for the kernel ``linear_truncated`` on a logarithmic scale: on a linear
-    one it takes all small shares for the same, though losses change most there. The cost is ``fixed + slope * share``, fitted to the seconds of the
-    results where they are known, with a fixed part of at least ``overhead``: with a smaller one, the smallest budget
-    is chosen over and over.
+    The fidelity is the share of the full budget; for the kernel ``linear_truncated`` its logarithm from 0 to 1, because
+    on a linear scale all small shares look the same, and there losses change most. The cost is
+    ``fixed + slope * share``, fitted to the seconds of the results where they are known, with a fixed part of at
+    least ``overhead``: with a smaller one, the smallest budget is chosen over and over.
 
     Args:
         acquisition: gain per cost; the knowledge gradient by default.

@@ -40,7 +40,7 @@ def posterior_best(history: History, *, seed: int = 0, settings: ModelSettings |
     domain = Domain(history.space)
     with numerics(seed):
         try:
-            surrogate = fitted(history, domain.encoding, fitter, failures="impute", scale="standardize")
+            surrogate = fitted(history, domain.encoding, fitter, failures="feasibility", scale="standardize")
         except FitError as error:
             raise PosteriorError(str(error)) from error
         process = surrogate.objectives[0]

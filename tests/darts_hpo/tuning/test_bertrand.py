@@ -19,6 +19,7 @@ from darts_hpo.tuning.samplers.base import Sampler
 from darts_hpo.tuning.samplers.bertrand import BertrandSampler, normalized_improvement
 from darts_hpo.tuning.samplers.kde import KDESampler
 from darts_hpo.tuning.samplers.random import RandomSampler
+from darts_hpo.tuning.schedulers.asha import ASHA
 from darts_hpo.tuning.schedulers.hyperband import Hyperband
 from darts_hpo.tuning.simulation import SimulatedStudy, simulate
 from darts_hpo.tuning.study import Study
@@ -94,13 +95,22 @@ def test_the_label_is_the_probability() -> None:
     assert 0 < labels["probability"] < 1
 
 
-def test_the_first_bracket_is_random() -> None:
-    """One trial at a time: every trial of Hyperband's first bracket, and none of the others."""
+@pytest.mark.parametrize("slots", [1, 4])
+def test_the_first_bracket_is_random(slots: int) -> None:
+    """Every trial of Hyperband's first bracket, and none of the others."""
     sampler, scheduler = BertrandSampler(pool=20), Hyperband(iterations=1)
     study = SimulatedStudy(Study(SPACE, sampler=sampler, scheduler=scheduler, fidelity=Fidelity(1, 9)))
-    simulate(study, lambda p, budget, previous: (p["x"], 1.0))
+    simulate(study, lambda p, budget, previous: (p["x"], 1.0), slots=slots)
     by_bracket = [(trial.labels["bracket"], trial.labels["model"]) for trial in study.history]
     assert by_bracket == [(0, False)] * 9 + [(1, True)] * 5 + [(2, True)] * 3
+
+
+def test_without_brackets_the_model_waits_for_the_first_full_budget() -> None:
+    study = SimulatedStudy(Study(SPACE, sampler=BertrandSampler(pool=20), scheduler=ASHA(), fidelity=Fidelity(1, 9)))
+    simulate(study, lambda p, budget, previous: (p["x"], 1.0), runs=30)
+    (_, first_full), *_ = study.history.at(9)
+    for trial in study.history:
+        assert trial.labels["model"] == (trial.results[0].order > first_full.order)
 
 
 def test_a_trial_counts_with_its_last_value_and_a_failed_one_as_the_worst() -> None:

@@ -22,7 +22,6 @@ from darts_hpo.tuning.trial import TrialState
 class TestForest(SamplerConformance):
     model_based = True
     quadratic_trials = 22
-    quadratic_seeds = (0, 1)
 
     @staticmethod
     def build():
