@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,14 @@ from hydra import compose, initialize_config_dir
 from darts_hpo.cli import normalised
 from darts_hpo.config import register_resolvers, typed_config
 from darts_hpo.export import save_bundle
+from darts_hpo.tuning.grammar import read_space
 from supernets.gelan import build_network
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text()
 COMMANDS = sorted(set(re.findall(r"python train\.py (\+[^`\n#]+)", TEXT)))
+SWEEPS = sorted({text.replace("\\\n", " ") for text in re.findall(r"python train\.py -m ((?:[^`\n#\\]|\\\n)+)", TEXT)})
+OPTIONS = ROOT / "hydra_plugins" / "darts_hpo_botorch" / "conf"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -24,6 +28,25 @@ def test_a_command_composes(command: str):
     overrides = [word for word in normalised(command.split()) if not word.startswith("-") and word != "job"]
     with initialize_config_dir(config_dir=str(ROOT / "conf"), version_base="1.3"):
         typed_config(compose("train", overrides=overrides))
+
+
+@pytest.mark.parametrize("command", SWEEPS)
+def test_a_sweep_composes_and_its_parameters_can_be_read(command: str):
+    register_resolvers()
+    words = normalised(shlex.split(command))
+    swept = [word for word in words if re.search(r"=.*\(", word)]
+    with initialize_config_dir(config_dir=str(ROOT / "conf"), version_base="1.3"):
+        config = compose("train", overrides=[w for w in words if w not in swept], return_hydra_config=True)
+    assert "BotorchSweeper" in config.hydra.sweeper._target_
+    space = read_space(dict(config.hydra.sweeper.params), swept).space
+    assert {"lr", "momentum", *(word.lstrip("+").partition("=")[0] for word in swept)} == set(space)
+
+
+@pytest.mark.parametrize("group", ["sampler", "sampler/acquisition", "scheduler", "executor"])
+def test_options_of_the_sweeper_are_those_that_exist(group: str):
+    (row,) = re.findall(rf"^\| `hydra/sweeper/{group}=` \| (.*) \|$", TEXT, flags=re.MULTILINE)
+    exist = {path.stem for path in (OPTIONS / "hydra" / "sweeper" / group).glob("*.yaml")}
+    assert exist <= set(re.findall(r"`([^`]+)`", row))
 
 
 def test_options_of_the_table_are_those_that_exist():
@@ -44,6 +67,15 @@ def test_loading_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         labels=["a", "b"],
         preprocessing={"size": [128, 128]},
     )
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
+    run_snippet("load_bundle")
+
+
+def test_a_study_without_hydra(capsys: pytest.CaptureFixture[str]):
+    run_snippet("Study")
+    assert "momentum" in capsys.readouterr().out
+
+
+def run_snippet(word: str) -> None:
+    (code,) = [code for code in re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL) if word in code]
     exec(compile(code, "README.md", "exec"), {})

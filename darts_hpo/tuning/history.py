@@ -24,6 +24,7 @@ class History:
         trials: by number, without gaps.
         constraints: bounds on metrics of the finished trial.
         fidelity: range of budgets; None where every trial runs to its end.
+        closed: no further configuration will be asked for: whoever waits for more waits in vain.
     """
 
     space: Space
@@ -31,6 +32,7 @@ class History:
     trials: tuple[Trial, ...] = ()
     constraints: tuple[OutcomeConstraint, ...] = ()
     fidelity: Fidelity | None = None
+    closed: bool = False
 
     def __len__(self) -> int:
         return len(self.trials)

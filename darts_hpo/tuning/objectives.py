@@ -74,7 +74,7 @@ class Fidelity:
         integer: whether budgets are whole numbers.
 
     Raises:
-        ConfigError: not ``0 < minimum <= maximum``.
+        ConfigError: not ``0 < minimum <= maximum``, or fractions where whole numbers are wanted.
     """
 
     minimum: float
@@ -85,6 +85,10 @@ class Fidelity:
     def __post_init__(self) -> None:
         if not 0 < self.minimum <= self.maximum < math.inf:
             raise ConfigError(f"A budget from {self.minimum} to {self.maximum}: expected 0 < minimum <= maximum.")
+        if self.integer and not (float(self.minimum).is_integer() and float(self.maximum).is_integer()):
+            raise ConfigError(
+                f"A budget from {self.minimum} to {self.maximum} in whole numbers: round these, or say integer=false."
+            )
 
     def rounded(self, budget: float) -> float:
         """The nearest budget that can be given."""

@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,7 @@ class Study:
         directory: Path | str | None = None,
     ) -> None:
         _require_something_to_do(space, objectives, n_trials)
-        self.sampler = _default_sampler() if sampler is None else sampler
+        self.sampler = _default_sampler(seed) if sampler is None else sampler
         self.scheduler = _default_scheduler() if scheduler is None else scheduler
         self.n_trials, self.total_budget, self.seed = n_trials, total_budget, seed
         self.warm_start = tuple(_checked(space, point) for point in warm_start)
@@ -138,18 +139,22 @@ class Study:
         Returns:
             None where nothing can start now. While trials run, an answer may change that; else the study is over.
         """
-        action = self.scheduler.next(self.history)
-        if action is None or not self._affordable(action):
+        closed = self.exhausted or (self.n_trials is not None and len(self.history.proposals) >= self.n_trials)
+        action = self.scheduler.next(replace(self.history, closed=closed))
+        if action is None or not self._affordable():
             return None
         if isinstance(action, Promote):
             promoted = events.promote(self.history, action.trial, action.budget)
             return self._commit(promoted, "promote", action.trial, budget=action.budget)
-        return self._ask_new(action)
+        if closed:
+            return None
+        trial = self._ask_new(action)
+        # A scheduler that waited for more of them may now have trials to promote.
+        return self.ask() if trial is None else trial
 
     def _ask_new(self, action: Start) -> Trial | None:
+        """A new trial; None where the sampler has come to its end."""
         proposed = len(self.history.proposals)
-        if self.n_trials is not None and proposed >= self.n_trials:
-            return None
         labels, budget = dict(action.labels), action.budget
         if proposed < len(self.warm_start):
             point: Mapping[str, Value] = self.warm_start[proposed]
@@ -161,8 +166,7 @@ class Study:
                     self.history, seed=events.suggestion_seed(self.seed, number), budget=budget
                 )
             except Exhausted as end:
-                if not self.exhausted:
-                    log.info("The sampler has come to its end: %s", end)
+                log.info("The sampler has come to its end: %s", end)
                 self.exhausted = True
                 return None
             point = self.history.space.validate(suggestion.point)
@@ -321,7 +325,7 @@ class Study:
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _affordable(self, action: Start | Promote) -> bool:
+    def _affordable(self) -> bool:
         if self.total_budget is None:
             return True
         resumes = self.history.fidelity is None or self.history.fidelity.resumes
@@ -387,10 +391,10 @@ def _checked(space: Space, point: Point) -> dict[str, Value]:
         raise SpaceError(f"The warm-start point {dict(point)}: {error}") from None
 
 
-def _default_sampler() -> Sampler:
+def _default_sampler(seed: int) -> Sampler:
     from darts_hpo.tuning.samplers.gp import GPSampler
 
-    return GPSampler()
+    return GPSampler(sobol_seed=seed)
 
 
 def _default_scheduler() -> Scheduler:

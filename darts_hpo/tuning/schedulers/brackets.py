@@ -34,9 +34,10 @@ class Bracket:
         """The promotion that is due; None while a rung waits for its trials, or when the bracket is over.
 
         A rung is judged when it is full and nothing on it runs. Trials without a result there are not kept, so that
-        fewer may go on than there is room for.
+        fewer may go on than there is room for. Where the study ends before the bracket is full, its trials are judged
+        as they are, and as large a share of them goes on.
         """
-        if len(members) < self.sizes[0]:
+        if not members or (len(members) < self.sizes[0] and not history.closed):
             return None
         entrants = list(members)
         for rung, budget in enumerate(self.budgets):
@@ -49,7 +50,8 @@ class Bracket:
                 waits = waits or trial.state is TrialState.RUNNING
             if waits or rung + 1 == len(self.sizes):
                 return None
-            entrants = ranked(history, entrants, budget)[: self.sizes[rung + 1]]
+            kept = max(1, self.sizes[rung + 1] * len(members) // self.sizes[0])
+            entrants = ranked(history, entrants, budget)[:kept]
         return None
 
 

@@ -13,7 +13,9 @@ from darts_hpo.errors import ConfigError, RunDirectoryError, SpaceError
 from darts_hpo.space import Categorical, Float, Space
 from darts_hpo.tuning.objectives import Fidelity, Objective, ObjectiveError, OutcomeConstraint, read_values
 from darts_hpo.tuning.samplers.base import Exhausted, Sampler, Suggestion
+from darts_hpo.tuning.samplers.manual import ManualSampler
 from darts_hpo.tuning.schedulers.base import Promote, Scheduler, Start
+from darts_hpo.tuning.schedulers.hyperband import Hyperband
 from darts_hpo.tuning.study import Study, given_budget
 from darts_hpo.tuning.trial import TrialState
 
@@ -152,6 +154,8 @@ def test_mistakes_of_a_study_itself():
         Objective("v", "maximise")
     with pytest.raises(ConfigError, match="0 < minimum <= maximum"):
         Fidelity(3, 2)
+    with pytest.raises(ConfigError, match="integer=false"):
+        Fidelity(0.5, 2)
 
 
 # -- budgets ----------------------------------------------------------------------------------------------------------
@@ -168,6 +172,21 @@ def test_promotions_are_asked_for_like_trials():
         s.tell(0, 0.2)
         assert [(r.budget, r.values["value"]) for r in s.history.trials[0].results] == [(1.0, 0.1), (2.0, 0.2)]
         assert s.ask() is None
+
+
+@pytest.mark.parametrize("how", ["n_trials", "exhausted"])
+def test_a_bracket_that_is_cut_short_is_judged_as_it_is(how):
+    """Hyperband's first bracket of 9 gets 5 trials: a third of them goes on, not none and not all."""
+    points = [{"x": x / 10, "kind": "a"} for x in range(5)]
+    s = study(
+        scheduler=Hyperband(),
+        fidelity=Fidelity(1, 9),
+        sampler=ManualSampler(points),
+        n_trials=5 if how == "n_trials" else None,
+    )
+    while (trial := s.ask()) is not None:
+        s.tell(trial.number, trial.point["x"])
+    assert [[r.budget for r in t.results] for t in s.history] == [[1.0]] * 4 + [[1.0, 3.0, 9.0]]
 
 
 def test_a_total_budget_ends_the_study():
