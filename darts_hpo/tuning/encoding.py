@@ -93,6 +93,12 @@ class Encoding:
         return self.encode([self.decode(row)])[0]
 
     @property
+    def hot(self) -> tuple[tuple[int, int], ...]:
+        """First column and width of every one-hot categorical."""
+        categoricals = (column for column in self.columns if isinstance(column.parameter, Categorical))
+        return tuple((column.start, column.width) for column in categoricals) if self.one_hot else ()
+
+    @property
     def discrete(self) -> tuple[Column, ...]:
         """Columns of integers and categoricals."""
         return tuple(column for column in self.columns if isinstance(column.parameter, (Int, Categorical)))

@@ -16,6 +16,7 @@ import numpy as np
 from darts_hpo.space import Value
 from darts_hpo.tuning.history import History
 from darts_hpo.tuning.outcomes import nondominated_fronts
+from darts_hpo.tuning.samplers.base import Incumbent
 from darts_hpo.tuning.trial import Result, Trial
 
 MODELLED_FROM = 3
@@ -53,12 +54,14 @@ class Recommendation:
         pareto: numbers of the nondominated feasible trials, by number; with one objective, the best one.
         posterior: of a surrogate; None where it was not asked for, or there is too little to model.
         note: why there is no posterior, where one was asked for.
+        incumbent: of a sampler whose model spans budgets: best at the full budget, though perhaps never run there.
     """
 
     best_observed: tuple[int, float] | None
     pareto: tuple[int, ...]
     posterior: PosteriorBest | None = None
     note: str | None = None
+    incumbent: Incumbent | None = None
 
 
 @dataclass(frozen=True)

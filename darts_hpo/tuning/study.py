@@ -161,9 +161,10 @@ class Study:
             source = WARM_START
         else:
             number = len(self.history)
+            given = None if self.sampler.chooses_budget else budget
             try:
                 suggestion = self.sampler.suggest(
-                    self.history, seed=events.suggestion_seed(self.seed, number), budget=budget
+                    self.history, seed=events.suggestion_seed(self.seed, number), budget=given
                 )
             except Exhausted as end:
                 log.info("The sampler has come to its end: %s", end)
@@ -321,7 +322,10 @@ class Study:
         """The answer so far; see :mod:`darts_hpo.tuning.recommendation`."""
         from darts_hpo.tuning.recommendation import recommend
 
-        return recommend(self.history)
+        answer = recommend(self.history)
+        if not self.sampler.chooses_budget:
+            return answer
+        return replace(answer, incumbent=self.sampler.incumbent(self.history))
 
     # -- inside -------------------------------------------------------------------------------------------------------
 

@@ -124,6 +124,9 @@ def _lines(history: History, answer: Recommendation) -> list[str]:
             f"                        {name} {best.trial_mean:.6g} +- {best.trial_deviation:.2g}, trial {best.trial}: "
             f"{_shown(history.trials[best.trial].point)}"
         )
+    if answer.incumbent is not None:
+        best_whole = answer.incumbent
+        lines.append(f"best at full budget:    {name} {best_whole.value:.6g} (predicted): {_shown(best_whole.point)}")
     for entry in replicated(history):
         fresh = "" if entry.fresh_mean is None else f", {entry.fresh_mean:.6g} on {entry.fresh_runs} fresh seeds"
         spread = "" if entry.standard_error is None else f" +- {entry.standard_error:.2g}"

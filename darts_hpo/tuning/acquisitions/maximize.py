@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -186,6 +187,9 @@ def maximize(
         values = _values(score, domain.rows(points))
         index = int(values.argmax())
         return points[index], float(values[index])
+    if domain.space.size is not None and taken:
+        known = [{name: cast("Value", value) for name, _, value in entries} for entries in taken]
+        score = _without(score, domain.rows(known))
     rows = torch.cat([domain.spread(settings.candidates, seed), domain.around(centres, settings.local, seed)])
     values = _values(score, rows)
     best = values.argsort(descending=True, stable=True)
@@ -208,6 +212,16 @@ def sobol(width: int, number: int, seed: int) -> Tensor:
     return engine.draw(number, dtype=torch.float64)
 
 
+def _without(score: Score, taken: Tensor) -> Score:
+    """The score, but that of the rows taken is minus infinity, so that no search ends at one of them."""
+
+    def without(x: Tensor) -> Tensor:
+        found = (x.unsqueeze(1) == taken).all(-1).any(-1)
+        return torch.where(found, -torch.inf, score(x))
+
+    return without
+
+
 def _values(score: Score, rows: Tensor) -> Tensor:
     with torch.no_grad():
         values = torch.cat([score(part) for part in rows.split(_CHUNK)])
@@ -220,13 +234,15 @@ def _improved(score: Score, domain: Domain, rows: Tensor, steps: int, seed: int)
     rows, values = _climbed(score, domain, rows, steps)
     if not domain.encoding.discrete:
         return rows, values
-    for _ in range(3):
+    # Where all is discrete, every step of the search is one of these exchanges.
+    rounds = 3 if domain.space.size is None else 16
+    for _ in range(rounds):
+        around = [domain.neighbours(row, generator) for row in rows]
+        heights = _values(score, torch.cat(around)).split([len(part) for part in around])
         moved = False
-        for index in range(len(rows)):
-            around = domain.neighbours(rows[index], generator)
-            heights = _values(score, around)
-            if len(heights) and heights.max() > values[index]:
-                rows[index], values[index] = around[int(heights.argmax())], heights.max()
+        for index, (part, height) in enumerate(zip(around, heights, strict=True)):
+            if len(part) and height.max() > values[index]:
+                rows[index], values[index] = part[int(height.argmax())], height.max()
                 moved = True
         if not moved:
             break

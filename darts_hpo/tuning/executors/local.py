@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
@@ -25,13 +26,19 @@ _DEVICE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 _PAUSE_SECONDS = 0.02
 
+MOST_PER_PROCESSOR = 4
+"""Trials per processor (or device) that are still started: those that mostly wait do well so."""
+
+log = logging.getLogger(__name__)
+
 
 class LocalProcesses(SupervisedExecutor):
     """Runs every trial as a process of its own, which lives on when this process is killed.
 
     Args:
         slots: trials at once. None: one for each device, or, without devices, as many as the processors of this
-            process allow at ``threads`` each.
+            process allow at ``threads`` each. Far more than that exhaust a machine's memory before they gain
+            anything: above :data:`MOST_PER_PROCESSOR` times as many it is None, and said so.
         devices: what ``CUDA_VISIBLE_DEVICES`` says in each slot, for example ``["0", "1"]`` or ``["0,1", "2,3"]``;
             slots take turns where there are fewer devices. ``"auto"``: the devices this process may use, one for
             each slot. None: not set.
@@ -64,8 +71,17 @@ class LocalProcesses(SupervisedExecutor):
             raise ConfigError(f"devices={devices!r}: expected 'auto', a list such as ['0', '1'], or null.")
         self.threads = threads
         self.devices = visible_devices() if devices == "auto" else tuple(str(device) for device in devices or ())
+        room = len(self.devices) or max(1, _processors() // (threads or 1))
+        if slots is not None and slots > MOST_PER_PROCESSOR * room:
+            log.warning(
+                "%d trials at once would exhaust this machine, which has room for %d: so many run. For more, take "
+                "a cluster: hydra/sweeper/executor=slurm or ray.",
+                slots,
+                room,
+            )
+            slots = None
         if slots is None:
-            slots = len(self.devices) or max(1, _processors() // (threads or 1))
+            slots = room
         super().__init__(slots, environment=environment, grace=grace, linger=linger, nice=nice)
         self._children: dict[AttemptKey, int] = {}
         self._adopted: dict[AttemptKey, Mapping[str, Any]] = {}

@@ -30,6 +30,19 @@ class Suggestion:
     labels: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Incumbent:
+    """The point believed to be the best at the full budget.
+
+    Args:
+        point: one that was observed, at whatever budget.
+        value: predicted at the full budget, in the objective's own unit; where the model sees logarithms, a median.
+    """
+
+    point: Mapping[str, Value]
+    value: float
+
+
 class Sampler(ABC):
     """Proposes points. Pure: no files, and the same history and seed give the same point.
 
@@ -53,6 +66,13 @@ class Sampler(ABC):
             Exhausted: there is nothing left to propose.
             ConfigError: the sampler cannot work on this space or these objectives.
         """
+
+    chooses_budget: bool = False
+    """Whether it chooses a trial's budget itself; a scheduler's is then only what it falls back on."""
+
+    def incumbent(self, history: History) -> Incumbent | None:
+        """Its own answer, where its model sees more than the results at the full budget; None leaves it to others."""
+        return None
 
     @property
     def name(self) -> str:

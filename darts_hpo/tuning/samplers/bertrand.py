@@ -112,7 +112,7 @@ class BertrandSampler(Sampler):
         """Mean and variance at rows, and the best value so far, on the model's scale."""
         x_told, y_told = self._rows(history, encoding, None)
         x_early, y_early = self._rows(history, encoding, self.fitter.schedule.last(len(history.observations)))
-        process, _ = self.fitter.process(x_told, y_told, x_early, y_early)
+        process, _ = self.fitter.process(x_told, y_told, x_early, y_early, encoding.hot)
         return *process.posterior(x), float(y_told.max())
 
     @staticmethod

@@ -22,24 +22,11 @@ from darts_hpo.tuning.acquisitions.per_cost import GainPerCost, Question, Score
 from darts_hpo.tuning.encoding import Encoding
 from darts_hpo.tuning.history import History
 from darts_hpo.tuning.objectives import Fidelity
-from darts_hpo.tuning.samplers.base import Sampler, Suggestion
+from darts_hpo.tuning.samplers.base import Incumbent, Sampler, Suggestion
 from darts_hpo.tuning.surrogates.backend import gpytorch, numerics
 from darts_hpo.tuning.surrogates.fidelity_data import FidelityData, distinct_points, required_fidelity
 from darts_hpo.tuning.surrogates.map_fit import FACTORIZATION_ERRORS
 from darts_hpo.tuning.trial import Result
-
-
-@dataclass(frozen=True)
-class Incumbent:
-    """The point believed to be the best at the full budget.
-
-    Args:
-        point: one that was observed, at whatever budget.
-        value: predicted at the full budget, in the objective's own unit; where the model sees logarithms, a median.
-    """
-
-    point: Point
-    value: float
 
 
 @dataclass(frozen=True)
@@ -76,6 +63,8 @@ class FidelityAwareSampler(Sampler):
     Raises:
         ConfigError: an argument is out of range.
     """
+
+    chooses_budget = True
 
     def __init__(
         self,

@@ -45,7 +45,7 @@ class GPSampler(RankingSampler):
         acquisition: what makes a point worth trying; by default the logarithm of the noisy expected improvement,
             and with several objectives that of the hypervolume.
         initial: proposals before the model is asked, warm-start points included; by default ``max(2 (d + 1), 8)``.
-        kernel: ``matern`` or ``rbf``.
+        kernel: ``matern`` or ``rbf``, of the differences of numbers and the Hamming distances of categoricals.
         warp: learn a monotone map of every parameter.
         scale: ``standardize`` the gains, or also draw in long tails by a ``power`` transformation.
         failures: ``feasibility`` models failing as an outcome constraint, which learns where trials diverge and is

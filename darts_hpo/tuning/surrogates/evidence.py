@@ -86,7 +86,7 @@ def fitted(history: History, encoding: Encoding, fitter: Fitter, *, failures: Fa
     processes: list[GaussianProcess] = []
     trouble: list[str] = []
     for column in range(table.y.shape[1]):
-        process, problem = fitter.process(table.x, table.y[:, column], early.x, early.y[:, column])
+        process, problem = fitter.process(table.x, table.y[:, column], early.x, early.y[:, column], encoding.hot)
         processes.append(process)
         trouble += [problem] if problem else []
     constraints = processes[m:]
@@ -95,7 +95,7 @@ def fitted(history: History, encoding: Encoding, fitter: Fitter, *, failures: Fa
     if failures == "feasibility" and failed:
         x = torch.from_numpy(encoding.encode([*outcomes.points, *failed]))
         y = torch.tensor([-1.0] * len(outcomes) + [1.0] * len(failed), dtype=torch.float64)
-        process, problem = fitter.process(x, y, x, y)
+        process, problem = fitter.process(x, y, x, y, encoding.hot)
         constraints.append(process)
         bounds.append(0.0)
         trouble += [problem] if problem else []

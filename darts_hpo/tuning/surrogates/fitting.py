@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from darts_hpo.errors import ConfigError
 from darts_hpo.tuning.surrogates.gaussian_process import FitError, GaussianProcess, Hyperparameters, ModelSettings, fit
+from darts_hpo.tuning.surrogates.mixed_kernel import OneHot
 
 _REMEMBERED = 64
 
@@ -82,7 +83,9 @@ class Fitter:
         self.settings, self.schedule = settings, schedule
         self._known: OrderedDict[bytes, Hyperparameters | str] = OrderedDict()
 
-    def process(self, x: Tensor, y: Tensor, early_x: Tensor, early_y: Tensor) -> tuple[GaussianProcess, str | None]:
+    def process(
+        self, x: Tensor, y: Tensor, early_x: Tensor, early_y: Tensor, one_hot: OneHot = ()
+    ) -> tuple[GaussianProcess, str | None]:
         """A process conditioned on all rows, its hyperparameters fitted to those of the last scheduled fit.
 
         Where the fit fails, so in turn: without warping, with the modes of the priors. Where the conditioning
@@ -93,6 +96,7 @@ class Fitter:
             y: shape ``[n]``.
             early_x: the rows that the scheduled fit sees, shape ``[k, d]``.
             early_y: shape ``[k]``.
+            one_hot: first column and width of every categorical.
 
         Returns:
             The process, and what failed on the way to it, if anything did.
@@ -103,9 +107,10 @@ class Fitter:
         rows = self.schedule.rows(early_y)
         seen_x, seen_y = early_x[rows], early_y[rows]
         trouble: list[str] = []
-        plain = ModelSettings(self.settings.kernel, warp=False, steps=self.settings.steps)
-        attempts: list[tuple[ModelSettings, bool]] = [(self.settings, True)]
-        attempts += [(plain, True)] if self.settings.warp else []
+        full = replace(self.settings, one_hot=one_hot)
+        plain = replace(full, warp=False)
+        attempts: list[tuple[ModelSettings, bool]] = [(full, True)]
+        attempts += [(plain, True)] if full.warp else []
         for settings, fitted in [*attempts, (plain, False)]:
             hyperparameters = self._hyperparameters(seen_x, seen_y, settings) if fitted else None
             if isinstance(hyperparameters, str):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from darts_hpo.tuning.surrogates.backend import botorch, gpytorch
+from darts_hpo.tuning.surrogates.mixed_kernel import Kernel, MixedKernel, OneHot
 
-Kernel: TypeAlias = Literal["rbf", "matern"]
 Hyperparameters: TypeAlias = Mapping[str, Tensor]
 """The state of a model, as ``state_dict`` gives it."""
 
@@ -26,17 +26,19 @@ class ModelSettings:
     """What kind of Gaussian process.
 
     Args:
-        kernel: ``rbf`` or ``matern`` (smoothness 5/2), with a length-scale per column. The prior of the length
-            scales grows with the number of columns (Hvarfner et al. 2024, "Vanilla Bayesian optimization performs
+        kernel: ``rbf`` or ``matern`` (smoothness 5/2), with a length scale per parameter. The prior of the length
+            scales grows with the number of parameters (Hvarfner et al. 2024, "Vanilla Bayesian optimization performs
             great in high dimensions", eq. 8).
-        warp: learn a monotone map of every column (Kumaraswamy's; Snoek et al. 2014), for objectives that change
+        warp: learn a monotone map of every number (Kumaraswamy's; Snoek et al. 2014), for objectives that change
             fast at one end of a parameter and slowly at the other.
         steps: at most so many steps of L-BFGS-B.
+        one_hot: first column and width of every categorical.
     """
 
     kernel: Kernel = "matern"
     warp: bool = False
     steps: int = 100
+    one_hot: OneHot = ()
 
 
 def build(x: Tensor, y: Tensor, settings: ModelSettings) -> botorch.models.SingleTaskGP:
@@ -48,14 +50,19 @@ def build(x: Tensor, y: Tensor, settings: ModelSettings) -> botorch.models.Singl
         settings: its kind.
     """
     d = x.shape[1]
-    covariance = botorch.models.utils.gpytorch_modules.get_covar_module_with_dim_scaled_prior(
-        ard_num_dims=d, use_rbf_kernel=settings.kernel == "rbf"
-    )
+    if settings.one_hot:
+        covariance = MixedKernel(settings.kernel, d, settings.one_hot)
+    else:
+        covariance = botorch.models.utils.gpytorch_modules.get_covar_module_with_dim_scaled_prior(
+            ard_num_dims=d, use_rbf_kernel=settings.kernel == "rbf"
+        )
+    hot = {column for start, width in settings.one_hot for column in range(start, start + width)}
+    numbers = [column for column in range(d) if column not in hot]
     warp = None
-    if settings.warp:
+    if settings.warp and numbers:
         prior = gpytorch.priors.LogNormalPrior(0.0, 0.75**0.5)
         warp = botorch.models.transforms.Warp(
-            d=d, indices=list(range(d)), concentration0_prior=prior, concentration1_prior=prior
+            d=d, indices=numbers, concentration0_prior=prior, concentration1_prior=prior
         )
     return botorch.models.SingleTaskGP(
         x, y.unsqueeze(-1), covar_module=covariance, outcome_transform=None, input_transform=warp

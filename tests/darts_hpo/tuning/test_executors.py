@@ -75,6 +75,13 @@ class TestLocalProcesses(WorkerExecutorConformance):
         return LocalProcesses(slots=2, grace=0.2, linger=1.0)
 
 
+def test_forty_trials_do_not_exhaust_a_small_machine(caplog):
+    """The slides' 40 at once, typed on a laptop."""
+    assert LocalProcesses(40, devices=["0", "1"]).slots == 2
+    assert "room for 2" in caplog.text
+    assert LocalProcesses(8, devices=["0", "1"]).slots == 8
+
+
 # -- surviving ---------------------------------------------------------------------------------------------------------
 
 
@@ -82,10 +89,11 @@ def submitting_process(directory: Path, after: str) -> subprocess.Popen[bytes]:
     """Another process that submits a job which waits, and then does something else."""
     command = make_job(directory, WAITS).command
     program = f"""
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from darts_hpo.tuning.executors.base import Job
 from darts_hpo.tuning.executors.local import LocalProcesses
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
 executor = LocalProcesses(2, devices=["A", "B"])
 executor.submit(Job(0, 1, Path({str(directory)!r}), {command!r}))
 {after}

@@ -361,6 +361,23 @@ def test_search_is_repeatable_and_avoids_points_that_are_taken():
     assert point["a"] == 3  # all are taken: the best again
 
 
+def test_search_walks_through_a_large_finite_space_to_the_best_point_not_taken():
+    """Ten parameters have to be exchanged one by one, and the walk must not end at the point that is taken."""
+    space = Space({f"p{index}": Categorical(tuple("uvwxyz")) for index in range(10)})
+    domain = Domain(space)
+    best = dict.fromkeys(space, "w")
+    wanted = domain.rows([best])
+
+    def score(x):
+        return (x * wanted).sum(dim=1)
+
+    settings = SearchSettings(16, 0, 2, 5)
+    assert maximize(score, domain, settings, 0, wanted[:0], set()) == (best, 10.0)
+    point, height = maximize(score, domain, settings, 0, wanted[:0], {key(best)})
+    assert height == 9.0
+    assert sum(value == "w" for value in point.values()) == 9
+
+
 def test_search_survives_scores_that_are_not_finite():
     domain = Domain(Space({"a": Float(0.0, 1.0)}))
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
 from darts_hpo.errors import ConfigError
+from darts_hpo.space import Categorical, Float, Space
 from darts_hpo.testing.samplers import SPACES, random_history
 from darts_hpo.tuning.encoding import Encoding
 from darts_hpo.tuning.surrogates.backend import numerics
 from darts_hpo.tuning.surrogates.evidence import fitted, floor
 from darts_hpo.tuning.surrogates.fitting import FitSchedule, Fitter
 from darts_hpo.tuning.surrogates.gaussian_process import FitError, GaussianProcess, ModelSettings, fit, stable_cholesky
+from darts_hpo.tuning.surrogates.mixed_kernel import MixedKernel
 from darts_hpo.tuning.surrogates.scaling import OutcomeScaling
 
 
@@ -108,6 +112,55 @@ def test_stable_cholesky():
     torch.testing.assert_close(factor @ factor.T, singular, rtol=0.0, atol=1e-5)
     with pytest.raises(FitError, match="not positive definite"):
         stable_cholesky(torch.tensor([[1.0, 2.0], [2.0, 1.0]], dtype=torch.float64))
+
+
+# -- categoricals ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [2, 3, 30])
+@pytest.mark.parametrize(
+    ("kernel", "profile"),
+    [
+        ("matern", lambda r: (1 + np.sqrt(5) * r + 5 / 3 * r**2) * np.exp(-np.sqrt(5) * r)),
+        ("rbf", lambda r: np.exp(-(r**2) / 2)),
+    ],
+)
+def test_two_options_are_at_hamming_distance_one_however_many_there_are(options, kernel, profile):
+    space = Space(
+        {"x": Float(0, 1), "op": Categorical([f"o{index}" for index in range(options)]), "act": Categorical("uv")}
+    )
+    encoding = Encoding(space)
+    points = [
+        {"x": 0.1, "op": "o0", "act": "u"},
+        {"x": 0.1, "op": "o1", "act": "u"},
+        {"x": 0.4, "op": "o1", "act": "v"},
+    ]
+    module = MixedKernel(kernel, encoding.width, encoding.hot)
+    # The mode of LogNormal(sqrt(2) + log(3) / 2, sqrt(3)), for three parameters.
+    expected = torch.full((3,), np.exp(np.sqrt(2) - 3) * np.sqrt(3), dtype=torch.float64)
+    torch.testing.assert_close(module.length_scales.detach(), expected)
+    module.length_scales.data.copy_(torch.tensor([0.5, 2.0, 4.0]))
+    rows = torch.from_numpy(encoding.encode(points))
+    matrix = module(rows).to_dense().detach().numpy()
+    assert matrix[0, 0] == pytest.approx(1.0)
+    assert matrix[0, 1] == pytest.approx(profile(1 / 2.0))
+    assert matrix[1, 2] == pytest.approx(profile(np.hypot(0.3 / 0.5, 1 / 4.0)))
+    assert matrix[0, 2] == pytest.approx(profile(np.sqrt(0.6**2 + 0.5**2 + 0.25**2)))
+
+
+@pytest.mark.parametrize("settings", [ModelSettings(), ModelSettings("rbf"), ModelSettings(warp=True)], ids=str)
+def test_a_fit_finds_the_categorical_that_matters(settings):
+    options = Categorical("abcd")
+    encoding = Encoding(Space({"op": options, "noise": options, "x": Float(0, 1)}))
+    rng = random.Random(0)
+    points = [encoding.space.sample(rng) for _ in range(40)]
+    x = torch.from_numpy(encoding.encode(points))
+    y = torch.tensor([float("abcd".index(str(point["op"])) % 3) for point in points], dtype=torch.float64)
+    process, trouble = Fitter(settings, FitSchedule(always=100)).process(x, y - y.mean(), x, y - y.mean(), encoding.hot)
+    assert trouble is None
+    op, noise, number = process.model.covar_module.length_scales
+    assert min(noise, number) > 3 * op
+    torch.testing.assert_close(process.posterior(x)[0], y - y.mean(), rtol=0.0, atol=0.1)
 
 
 # -- the schedule ------------------------------------------------------------------------------------------------------

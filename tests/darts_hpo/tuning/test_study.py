@@ -12,9 +12,10 @@ import pytest
 from darts_hpo.errors import ConfigError, RunDirectoryError, SpaceError
 from darts_hpo.space import Categorical, Float, Space
 from darts_hpo.tuning.objectives import Fidelity, Objective, ObjectiveError, OutcomeConstraint, read_values
-from darts_hpo.tuning.samplers.base import Exhausted, Sampler, Suggestion
+from darts_hpo.tuning.samplers.base import Exhausted, Incumbent, Sampler, Suggestion
 from darts_hpo.tuning.samplers.manual import ManualSampler
 from darts_hpo.tuning.schedulers.base import Promote, Scheduler, Start
+from darts_hpo.tuning.schedulers.full import FullBudget
 from darts_hpo.tuning.schedulers.hyperband import Hyperband
 from darts_hpo.tuning.study import Study, given_budget
 from darts_hpo.tuning.trial import TrialState
@@ -195,6 +196,23 @@ def test_a_total_budget_ends_the_study():
             s.tell(trial.number, 1.0)
         assert given_budget(s.history, resumes=True) == 4
         assert given_budget(s.history, resumes=False) == 6
+
+
+def test_a_sampler_may_choose_the_budget():
+    class Halves(Uniform):
+        chooses_budget = True
+
+        def suggest(self, history, *, seed, budget=None):
+            assert budget is None
+            return Suggestion(history.space.sample(random.Random(seed)), budget=3.0)
+
+        def incumbent(self, history):
+            return Incumbent(history.trials[0].point, 1.0)
+
+    with study(sampler=Halves(), scheduler=FullBudget(), fidelity=Fidelity(1, 9), n_trials=2) as s:
+        assert s.ask().budget == 3.0
+        s.tell(0, 0.5)
+        assert s.recommend().incumbent.value == 1.0
 
 
 def test_reports_can_end_a_trial_early():
