@@ -90,11 +90,13 @@ def _exceptions_from_hydra(*, remark: bool) -> Iterator[None]:
     """
     asked = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ["DARTS_HPO_ASKED_HYDRA_FULL_ERROR"] = asked or "0"  # for the trials of a sweep
     stream = sys.stderr if remark else cast(TextIO, _WithoutRemark(sys.stderr))
     try:
         with redirect_stderr(stream):
             yield
     finally:
+        os.environ.pop("DARTS_HPO_ASKED_HYDRA_FULL_ERROR", None)
         if asked is None:
             del os.environ["HYDRA_FULL_ERROR"]
         else:

@@ -166,6 +166,11 @@ class _Reader:
     def sweep_space(self, conditions: Mapping[str, Mapping[str, Any]], constraints: tuple[str, ...]) -> SweepSpace:
         for parameter, parents in conditions.items():
             self._require(parameter)
+            if not isinstance(parents, Mapping):
+                raise SpaceError(
+                    f"The condition on {parameter!r} is {parents!r}; expected a mapping of a parent to its values, for "
+                    f"example hydra.sweeper.conditions={{{parameter}: {{optimizer: [sgd]}}}}."
+                )
             for parent, values in parents.items():
                 self._require(parent)
                 listed = values if isinstance(values, (list, tuple)) else [values]

@@ -34,8 +34,8 @@ class Replay:
 
     Args:
         history: the study so far.
-        workers: trial number to the facts of its latest attempt, as its executor gave them; None where the crash
-            came before they were written.
+        workers: trial number to the facts of the attempt under way, as its executor gave them; None where the crash
+            came before they were written. A trial that has answered, or was promoted but not started, has none.
         stopping: trials that were asked to stop and have not ended yet.
         problems: what could not be read, one line each.
     """
@@ -44,6 +44,11 @@ class Replay:
     workers: dict[int, Mapping[str, Any] | None] = field(default_factory=dict)
     stopping: dict[int, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+
+    def ended(self, number: int) -> None:
+        """An attempt has answered: its worker and what was asked of it are history."""
+        self.workers.pop(number, None)
+        self.stopping.pop(number, None)
 
 
 class Journal:
@@ -132,6 +137,7 @@ def _apply(replay: Replay, row: Mapping[str, Any]) -> None:
             replay.workers[number] = row["facts"]
         case "promote":
             history = events.promote(history, number, row["budget"])
+            replay.workers.pop(number, None)
         case "report":
             history = events.report(history, number, int(row["step"]), row["value"])
         case "stop":
@@ -139,10 +145,10 @@ def _apply(replay: Replay, row: Mapping[str, Any]) -> None:
         case "tell":
             facts = {key: row[key] for key in ("budget", "seconds", "reason", "record")}
             history = events.tell(history, number, row["values"], state=TrialState(row["state"]), **facts)
-            replay.stopping.pop(number, None)
+            replay.ended(number)
         case "fail":
             history = events.fail(history, number, row["reason"], record=row["record"])
-            replay.stopping.pop(number, None)
+            replay.ended(number)
         case _:
             raise ValueError(f"there is no event {event!r}")
     replay.history = history

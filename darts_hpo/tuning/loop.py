@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from darts_hpo.errors import DartsHPOError, RunStopped
+from darts_hpo.errors import ConfigError, DartsHPOError, RunDirectoryError, RunStopped
 from darts_hpo.runs.files import write_text
 from darts_hpo.tuning.executors.base import Executor, Job, Outcome
 from darts_hpo.tuning.objectives import ObjectiveError
@@ -46,6 +46,9 @@ class LoopSettings:
         record: facts to keep of a trial that ended, given the trial and its directory.
         progress: where intermediate values are found.
         on_answer: called after every trial that ended, in whatever way.
+
+    Raises:
+        ConfigError: a number is out of range.
     """
 
     retries: int = 1
@@ -56,6 +59,12 @@ class LoopSettings:
     record: Callable[[Trial, Path], Mapping[str, Any]] | None = None
     progress: Progress = field(default_factory=Progress)
     on_answer: Callable[[Trial], None] | None = None
+
+    def __post_init__(self) -> None:
+        least = {"retries": 0, "failures_in_a_row": 1, "poll_seconds": 0, "replicate_top": 0}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise ConfigError(f"{name}={getattr(self, name)}: expected a number of at least {bound}.")
 
 
 class Loop:
@@ -83,7 +92,8 @@ class Loop:
             RunStopped: a file named STOP lies in the study's directory; trials that ran have ended first.
             TooManyFailures: see :class:`LoopSettings`.
             ObjectiveError: the objective returns something that is no value; every trial would.
-            KeyboardInterrupt: workers are killed first; the same command continues them.
+            KeyboardInterrupt: workers are killed first; the same command continues them. So they are before any
+                other mistake of the user's ends the study.
         """
         self._clear_stop(self.study.directory)
         try:
@@ -91,7 +101,9 @@ class Loop:
                 self._recover()
                 self._until_idle(self.study.ask)
                 self._until_idle(self._next_replicate)
-        except (KeyboardInterrupt, ObjectiveError, TooManyFailures):
+        except RunDirectoryError:
+            raise  # the disk is full: workers may go on, the same command takes them over
+        except (KeyboardInterrupt, DartsHPOError):
             for job in self._active.values():
                 self.executor.cancel(job)
             raise
@@ -115,11 +127,12 @@ class Loop:
     def _recover(self) -> None:
         """Workers that an earlier process started are adopted where they live, and started again where not."""
         for trial in self.study.history.running:
-            if trial.attempts:
+            if self.study.under_way(trial.number):
                 job = self.make_job(trial, trial.attempts)
                 if self.executor.adopt(job, self.study.worker_of(trial.number)):
                     log.info("Trial %d still runs or has answered: it is taken over.", trial.number)
                     self._active[trial.number] = job
+                    self._ask_to_stop(trial.number, job)
                     continue
                 log.info("Trial %d was interrupted: it continues from what it saved.", trial.number)
             self._waiting.append(trial)
@@ -141,6 +154,7 @@ class Loop:
         attempt = self.study.started(trial.number)
         job = self.make_job(self.study.history.trials[trial.number], attempt)
         self._clear_stop(job.directory)
+        self._ask_to_stop(trial.number, job)
         # From here on it counts as active: should the journal refuse the next line, it can still be cancelled.
         self._active[trial.number] = job
         self.study.worker(trial.number, self.executor.submit(job))
@@ -154,10 +168,8 @@ class Loop:
             return None
         done = {(t.replicate_of, t.seed) for t in history if t.replicate_of is not None}
         baseline = [t.number for t in history.proposals if t.source == WARM_START and t.results][:1]
-        # Repetitions move the ranking: those begun are finished before others are chosen.
-        begun = [t.replicate_of for t in history if t.replicate_of is not None]
         best = [trial.number for trial in top(history, settings.replicate_top + len(baseline))]
-        chosen = list(dict.fromkeys([*begun, *baseline, *best]))[: settings.replicate_top + len(baseline)]
+        chosen = list(dict.fromkeys([*baseline, *best]))[: settings.replicate_top + len(baseline)]
         for seed in settings.replicate_seeds:
             for number in chosen:
                 if (number, seed) not in done:
@@ -189,7 +201,12 @@ class Loop:
             if not self.study.report(number, step, value):
                 reason = f"{type(self.study.scheduler).__name__} ended it at step {step} with {value:.6g}"
                 self.study.stop(number, reason)
-                write_text(job.directory / STOP_FILE, f"{reason}\n")
+                self._ask_to_stop(number, job)
+
+    def _ask_to_stop(self, number: int, job: Job) -> None:
+        """Leave the file that asks a trial to end, where that was decided; also after a crash in between."""
+        if reason := self.study.stopping(number):
+            write_text(job.directory / STOP_FILE, f"{reason}\n")
 
     def _answer(self, number: int, job: Job, outcome: Outcome) -> None:
         study = self.study

@@ -129,7 +129,8 @@ def read_values(
     else:
         if len(needed) != 1:
             raise ObjectiveError(
-                f"The trial returned {returned!r}, but the study needs {', '.join(needed)}; return a mapping of them."
+                f"The trial returned {returned!r}, but the study needs {', '.join(needed)}; return a mapping of them "
+                f"(with this project's train.py: objective=[{','.join(needed)}])."
             )
         given = {needed[0]: returned}
     values = {}

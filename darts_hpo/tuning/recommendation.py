@@ -34,6 +34,7 @@ class PosteriorBest:
         trial: number of the trial whose point has the best mean.
         trial_mean: expected value there.
         trial_deviation: its standard deviation.
+        budget: at which all of this holds; None at a trial's own end.
     """
 
     point: Mapping[str, Value]
@@ -42,6 +43,7 @@ class PosteriorBest:
     trial: int
     trial_mean: float
     trial_deviation: float
+    budget: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,23 +68,42 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Replicated:
-    """A trial together with its repetitions on other seeds.
+    """A trial together with its repetitions on other seeds, at the full budget.
 
     Args:
-        trial: number of the original.
-        runs: how many results there are, the original's included.
-        mean: of their values.
-        standard_error: of the mean; None for a single run.
-        fresh_runs: how many results the repetitions alone gave.
-        fresh_mean: of these, free of the luck that got the original picked; None without any.
+        trial: the original.
+        own: its own value; None where it did not reach the full budget.
+        fresh: values of the repetitions, free of the luck that got the original picked.
     """
 
-    trial: int
-    runs: int
-    mean: float
-    standard_error: float | None
-    fresh_runs: int
-    fresh_mean: float | None
+    trial: Trial
+    own: float | None
+    fresh: tuple[float, ...]
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """All of them."""
+        return self.fresh if self.own is None else (self.own, *self.fresh)
+
+    @property
+    def mean(self) -> float | None:
+        """Of all values; None without any."""
+        return fmean(self.values) if self.values else None
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of the mean of all values; None for fewer than two."""
+        return stdev(self.values) / math.sqrt(len(self.values)) if len(self.values) > 1 else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation from seed to seed; None for fewer than two values."""
+        return stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def fresh_mean(self) -> float | None:
+        """Of the repetitions alone; None without any."""
+        return fmean(self.fresh) if self.fresh else None
 
 
 def recommend(history: History, *, model: bool = True, seed: int = 0) -> Recommendation:
@@ -148,32 +169,35 @@ def top(history: History, k: int) -> tuple[Trial, ...]:
     return tuple(chosen.values())[: max(k, 0)]
 
 
-def replicated(history: History, objective: int = 0) -> tuple[Replicated, ...]:
-    """Mean and standard error of every trial that was repeated, best fresh mean first.
+def repetitions(history: History, number: int, objective: int = 0) -> Replicated:
+    """A trial with what its repetitions gave, which may be nothing.
 
-    Only results at the largest budget that the original reached are counted.
+    Only results at the largest budget of the study are counted: others cannot be compared.
+
+    Args:
+        history: of the study.
+        number: of the trial.
+        objective: which one.
+    """
+    name = history.objectives[objective].name
+    budget = history.budgets[-1] if history.budgets else None
+    own = history.trials[number].at(budget)
+    again = [trial.at(budget) for trial in history if trial.replicate_of == number]
+    fresh = tuple(result.values[name] for result in again if result is not None)
+    return Replicated(history.trials[number], None if own is None else own.values[name], fresh)
+
+
+def replicated(history: History, objective: int = 0) -> tuple[Replicated, ...]:
+    """Every trial that was repeated, best fresh mean first.
 
     Args:
         history: of the study.
         objective: which one.
     """
-    name = history.objectives[objective].name
-    groups: dict[int, list[Trial]] = {}
-    for trial in history:
-        if trial.replicate_of is not None:
-            groups.setdefault(trial.replicate_of, []).append(trial)
-    found = []
-    for number, repetitions in groups.items():
-        original = history.trials[number].last
-        if original is None:
-            continue
-        results = [trial.at(original.budget) for trial in repetitions]
-        fresh = [result.values[name] for result in results if result is not None]
-        values = [original.values[name], *fresh]
-        error = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-        found.append(Replicated(number, len(values), fmean(values), error, len(fresh), fmean(fresh) if fresh else None))
+    numbers = dict.fromkeys(trial.replicate_of for trial in history if trial.replicate_of is not None)
+    found = [repetitions(history, number, objective) for number in numbers]
     gain = history.objectives[objective].gain
-    return tuple(sorted(found, key=lambda r: (r.fresh_mean is None, -gain(r.fresh_mean or 0.0), r.trial)))
+    return tuple(sorted((r for r in found if r.fresh), key=lambda r: (-gain(r.fresh_mean or 0.0), r.trial.number)))
 
 
 def _candidates(history: History) -> list[tuple[Trial, Result]]:

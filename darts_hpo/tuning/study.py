@@ -88,6 +88,7 @@ class Study:
         self._resources = ExitStack()
         self._journal: Journal | None = None
         history = History(space, tuple(objectives), (), tuple(constraints), fidelity)
+        _require_working_together(history, self.scheduler)
         self._replay = Replay(history)
         if self.directory is not None:
             with readable_errors(self.directory):
@@ -145,6 +146,7 @@ class Study:
             return None
         if isinstance(action, Promote):
             promoted = events.promote(self.history, action.trial, action.budget)
+            self._replay.workers.pop(action.trial, None)
             return self._commit(promoted, "promote", action.trial, budget=action.budget)
         if closed:
             return None
@@ -204,8 +206,12 @@ class Study:
         self._commit(self.history, "worker", number, facts=dict(facts))
         self._replay.workers[number] = dict(facts)
 
+    def under_way(self, number: int) -> bool:
+        """Whether a worker was given the trial and has not answered, as far as this process knows."""
+        return number in self._replay.workers
+
     def worker_of(self, number: int) -> Mapping[str, Any] | None:
-        """What :meth:`worker` was told of the latest attempt."""
+        """What :meth:`worker` was told of the attempt under way."""
         return self._replay.workers.get(number)
 
     def report(self, number: int, step: int, value: float) -> bool:
@@ -270,7 +276,7 @@ class Study:
         result = told.trials[number].results[-1]
         facts |= {"state": state.value, "values": dict(result.values), "budget": result.budget}
         trial = self._commit(told, "tell", number, **facts)
-        self._replay.stopping.pop(number, None)
+        self._replay.ended(number)
         return trial
 
     def fail(self, number: int, reason: str, record: Mapping[str, Any] | None = None) -> Trial:
@@ -281,7 +287,7 @@ class Study:
         """
         failed = events.fail(self.history, number, reason, record=record)
         trial = self._commit(failed, "fail", number, reason=reason, record=dict(record or {}))
-        self._replay.stopping.pop(number, None)
+        self._replay.ended(number)
         return trial
 
     # -- the whole loop -----------------------------------------------------------------------------------------------
@@ -318,11 +324,15 @@ class Study:
             Loop(self, executor, jobs, settings).run()
         return self.recommend()
 
-    def recommend(self) -> Recommendation:
-        """The answer so far; see :mod:`darts_hpo.tuning.recommendation`."""
+    def recommend(self, *, model: bool = True) -> Recommendation:
+        """The answer so far; see :mod:`darts_hpo.tuning.recommendation`.
+
+        Args:
+            model: also ask a surrogate, which imports PyTorch.
+        """
         from darts_hpo.tuning.recommendation import recommend
 
-        answer = recommend(self.history)
+        answer = recommend(self.history, model=model)
         if not self.sampler.chooses_budget:
             return answer
         return replace(answer, incumbent=self.sampler.incumbent(self.history))
@@ -386,6 +396,16 @@ def _require_something_to_do(space: Space, objectives: Sequence[Objective], n_tr
     if n_trials is not None and n_trials < 1:
         raise ConfigError(f"n_trials={n_trials}: expected at least 1.")
     space.sample(random.Random(0))  # a space whose constraints nothing satisfies is refused before any trial
+
+
+def _require_working_together(history: History, scheduler: Scheduler) -> None:
+    """Refuse now what would end the study after its first trials."""
+    scheduler.next(history)  # one that needs budgets says so
+    if type(scheduler).keeps is not Scheduler.keeps and (len(history.objectives) > 1 or history.constraints):
+        raise ConfigError(
+            f"{type(scheduler).__name__} stops trials by one intermediate value; with several objectives or outcome "
+            "constraints take a scheduler that does not, for example hydra/sweeper/scheduler=asha."
+        )
 
 
 def _checked(space: Space, point: Point) -> dict[str, Value]:

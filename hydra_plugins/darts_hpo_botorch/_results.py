@@ -39,10 +39,13 @@ def write_results(directory: Path, history: History, answer: Recommendation | No
             "params": dict(posterior.point),
             "mean": posterior.mean,
             "deviation": posterior.deviation,
+            "budget": posterior.budget,
             "best_trial": posterior.trial,
             "best_trial_mean": posterior.trial_mean,
             "best_trial_deviation": posterior.trial_deviation,
         }
+    if answer.incumbent is not None:
+        results["incumbent"] = {"params": dict(answer.incumbent.point), "predicted": answer.incumbent.value}
     if repeated := replicated(history):
         results["replicates"] = [_plain(entry) for entry in repeated]
     states = Counter(str(trial.state) for trial in history)
@@ -67,8 +70,8 @@ def _best(history: History, answer: Recommendation) -> dict[str, Any]:
 
 def _plain(entry: Replicated) -> dict[str, Any]:
     return {
-        "trial": entry.trial,
-        "runs": entry.runs,
+        "trial": entry.trial.number,
+        "runs": len(entry.values),
         "mean": entry.mean,
         "standard_error": entry.standard_error,
         "fresh_mean": entry.fresh_mean,
@@ -117,8 +120,10 @@ def _lines(history: History, answer: Recommendation) -> list[str]:
         )
     if answer.posterior is not None:
         best = answer.posterior
+        where = "" if best.budget is None else f" at budget {best.budget:g}"
         lines.append(
-            f"best by posterior mean: {name} {best.mean:.6g} +- {best.deviation:.2g}, anywhere: {_shown(best.point)}"
+            f"best by posterior mean: {name} {best.mean:.6g} +- {best.deviation:.2g}{where}, anywhere: "
+            f"{_shown(best.point)}"
         )
         lines.append(
             f"                        {name} {best.trial_mean:.6g} +- {best.trial_deviation:.2g}, trial {best.trial}: "
@@ -128,10 +133,10 @@ def _lines(history: History, answer: Recommendation) -> list[str]:
         best_whole = answer.incumbent
         lines.append(f"best at full budget:    {name} {best_whole.value:.6g} (predicted): {_shown(best_whole.point)}")
     for entry in replicated(history):
-        fresh = "" if entry.fresh_mean is None else f", {entry.fresh_mean:.6g} on {entry.fresh_runs} fresh seeds"
-        spread = "" if entry.standard_error is None else f" +- {entry.standard_error:.2g}"
+        spread = "" if entry.deviation is None else f" (standard deviation {entry.deviation:.2g} over all)"
         lines.append(
-            f"trial {entry.trial} repeated:       {name} {entry.mean:.6g}{spread} over {entry.runs} runs{fresh}"
+            f"{f'trial {entry.trial.number} repeated:':<23} {name} {entry.fresh_mean:.6g} on {len(entry.fresh)} "
+            f"fresh seeds{spread}"
         )
     if history.failed:
         reasons = Counter(trial.reason or "no reason was given" for trial in history.failed)

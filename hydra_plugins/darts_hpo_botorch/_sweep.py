@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,8 +29,8 @@ from darts_hpo.tuning.history import History
 from darts_hpo.tuning.loop import Loop, LoopSettings
 from darts_hpo.tuning.overrides import override_value
 from darts_hpo.tuning.progress import Progress
-from darts_hpo.tuning.recommendation import Recommendation, recommend
-from darts_hpo.tuning.samplers.base import Sampler
+from darts_hpo.tuning.recommendation import Recommendation
+from darts_hpo.tuning.samplers.base import Exhausted, Sampler
 from darts_hpo.tuning.study import Study
 from darts_hpo.tuning.trial import Trial
 from hydra_plugins.darts_hpo_botorch import _options as read
@@ -42,6 +43,9 @@ log = logging.getLogger(__name__)
 
 _MOST_CHECKED = 8
 """Points composed before anything runs; each takes Hydra a moment."""
+
+ASKED_FULL_ERROR = "DARTS_HPO_ASKED_HYDRA_FULL_ERROR"
+"""Environment variable by which our command line passes on what the user had set for HYDRA_FULL_ERROR."""
 
 _CALLBACK = f"{ResultCallback.__module__}.{ResultCallback.__qualname__}"
 
@@ -111,6 +115,7 @@ class _Sweep:
         """The whole sweep."""
         options = self.options
         self.hydra.validate_batch_is_legal(self._samples())
+        self._try_out()
         with self._study() as study, _log_file(self.directory):
             self._save_command()
             log.info(
@@ -133,20 +138,44 @@ class _Sweep:
                 on_answer=lambda _: write_results(self.directory, study.history),
             )
             Loop(study, self.executor, self.job, settings).run()
-            answer = recommend(study.history, model=options["posterior"])
+            answer = study.recommend(model=options["posterior"])
             write_results(self.directory, study.history, answer)
             say_answer(study.history, answer)
             report = options["report"] and write_report(self.directory)
             files = f"{'report.html, ' if report else ''}{RESULTS_FILE}, journal.jsonl"
             log.info("Everything is in %s: %s and a directory per trial.", self.directory, files)
+        if len(study.history) and not study.history.observations:
+            raise DartsHPOError(f"Every trial failed, the last because {study.history.trials[-1].reason}.")
         return answer
+
+    def _try_out(self) -> None:
+        """Let sampler and scheduler look at the empty study: what they refuse is said before any trial has run.
+
+        Raises:
+            DartsHPOError: they cannot work on this space, these objectives or budgets.
+        """
+        options = self.options
+        history = History(
+            self.space.space,
+            read.objectives(options["objectives"]),
+            (),
+            read.outcome_constraints(options["outcome_constraints"]),
+            read.fidelity(options["budget"]),
+        )
+        action = self._build(options["scheduler"]).next(history)
+        sampler = self._sampler()
+        budget = None if sampler.chooses_budget else getattr(action, "budget", None)
+        with suppress(Exhausted):
+            sampler.suggest(history, seed=0, budget=budget)
 
     def job(self, trial: Trial, attempt: int) -> HydraJob:
         """What an executor runs for an attempt of a trial."""
         name = self._directory_name(trial)
         directory = self.directory / name
         own = self._own_overrides(trial)
-        job = HydraJob(trial.number, attempt, directory, timeout=self.options["timeout"])
+        job = HydraJob(
+            trial.number, attempt, directory, timeout=self.options["timeout"], environment=_environment_of_trials()
+        )
         if self.command is None:
             attempt_set = f"++hydra.job.env_set.{ATTEMPT_VARIABLE}='{attempt}'"
             where = (f"hydra.sweep.dir={override_value(str(self.directory))}", f"hydra.sweep.subdir={name}")
@@ -246,7 +275,15 @@ class _Sweep:
             if (news or not points) and len(points) < _MOST_CHECKED:
                 points.append(point)
                 shown |= news
-        return [[*self.kept, *self.space.overrides(point)] for point in points]
+        samples = [[*self.kept, *self.space.overrides(point)] for point in points]
+        fidelity = read.fidelity(self.options["budget"])
+        whole = Trial(
+            0, points[0], budget=None if fidelity is None else fidelity.maximum, seed=self._first_fresh_seed()
+        )
+        return [[*self.kept, *self._own_overrides(whole)], *samples]
+
+    def _first_fresh_seed(self) -> int | None:
+        return self.replicate_seeds[0] if self.replicate_seeds and self.options["replicates"]["top"] else None
 
     def _launch(self) -> Launch:
         """Hydra's launcher, which is built when the directory is known: some write there."""
@@ -260,6 +297,12 @@ class _Sweep:
                 hydra_context=self.context, task_function=self.hydra.task_function, config=self.config
             )
         return partial(_launch_batch, launcher.launch)
+
+
+def _environment_of_trials() -> dict[str, str]:
+    """Trials say what went wrong in one line, unless the user asked for more; our command line asks for itself."""
+    asked = os.environ.get(ASKED_FULL_ERROR)
+    return {} if asked is None else {"HYDRA_FULL_ERROR": asked}
 
 
 def _launch_batch(

@@ -13,8 +13,9 @@ from darts_hpo.report.sweep.importance import sobol_indices
 from darts_hpo.report.sweep.plots import expected_improvement
 from darts_hpo.report.sweep.record import SweepRecord
 from darts_hpo.space import Categorical, Condition, Float, Space
-from darts_hpo.tuning.objectives import Objective
+from darts_hpo.tuning.objectives import Fidelity, Objective
 from darts_hpo.tuning.samplers.random import RandomSampler
+from darts_hpo.tuning.schedulers.hyperband import Hyperband
 from darts_hpo.tuning.study import Study
 
 SPACE = Space({"lr": Float(1e-4, 1e-1, log=True), "momentum": Float(0.0, 0.999)})
@@ -81,9 +82,39 @@ def test_the_gain_is_judged_on_fresh_seeds(tmp_path):
     assert "seeds that had no part in the selection" in html
     assert 'class="banner good"' in html
     record = SweepRecord.read(tmp_path)
-    assert record.after.fresh == record.after.values[1:]
+    assert record.after.trial == record.ranked[0][0]  # chosen by its own run, not by the fresh ones
     assert len(record.after.fresh) == 2
     assert 0.001 < record.noise < 0.05
+
+
+def test_smaller_budgets_are_no_evidence_about_the_full_one(tmp_path):
+    """The settings at the start ended at budget 1 and were repeated at 9."""
+    with Study(
+        SPACE,
+        sampler=RandomSampler(),
+        scheduler=Hyperband(),
+        fidelity=Fidelity(1, 9),
+        n_trials=9,
+        warm_start=[DEFAULT],
+        directory=tmp_path,
+    ) as study:
+        while (trial := study.ask()) is not None:
+            study.tell(trial.number, trial.budget + (0.0 if trial.number == 0 else trial.number / 100))
+        for seed in (1, 2):
+            study.tell(study.replicate(0, seed).number, 9 + seed / 10)
+    record = SweepRecord.read(tmp_path)
+    assert record.before.values == (9.1, 9.2)
+    assert record.noise == pytest.approx(0.1 / 2**0.5)
+    assert "Budgets" in text(tmp_path)
+
+
+def test_a_seed_that_makes_no_difference(tmp_path):
+    with Study(SPACE, sampler=RandomSampler(), n_trials=4, warm_start=[DEFAULT], directory=tmp_path) as study:
+        while (trial := study.ask()) is not None:
+            study.tell(trial.number, float(trial.number))
+        for number in (0, 3):
+            study.tell(study.replicate(number, 7).number, float(number))
+    assert "the seed makes no difference" in text(tmp_path)
 
 
 def test_without_fresh_seeds_nothing_is_claimed(tmp_path):

@@ -21,11 +21,11 @@ from darts_hpo.report.sweep.plots import (
     progress_figures,
     surrogate_figures,
 )
-from darts_hpo.report.sweep.record import Repeated, SweepRecord
+from darts_hpo.report.sweep.record import SweepRecord
 from darts_hpo.report.verdict import Level
 from darts_hpo.runs import write_text
 from darts_hpo.space import Point, Value
-from darts_hpo.tuning.recommendation import PosteriorBest, recommend
+from darts_hpo.tuning.recommendation import PosteriorBest, Replicated, recommend
 from darts_hpo.tuning.trial import Trial, TrialState
 
 _SOON_LISTED = 30
@@ -118,10 +118,10 @@ def _tiles(record: SweepRecord) -> str:
         note = f"trial {after.trial.number}"
         if after.fresh:
             note += f", mean of {len(after.fresh)} fresh seeds"
-        tiles.append(tile(f"{label}, after", score(after.mean), note))
+        tiles.append(tile(f"{label}, after", score(_honest(after)), note))
     if before is not None and after is not None:
         note = f"{len(before.fresh)} fresh seeds" if before.fresh else "one run"
-        tiles.append(tile(f"{label}, before", score(before.mean), note))
+        tiles.append(tile(f"{label}, before", score(_honest(before)), note))
     if record.noise is not None:
         tiles.append(tile("seed to seed (sd)", score(record.noise), "pooled over repeated settings"))
     spent = [r.seconds for _, r in record.history.observations if r.seconds is not None]
@@ -138,7 +138,8 @@ def _verdict(record: SweepRecord) -> str:
     before, after = record.before, record.after
     if before is None or after is None or before.trial.number == after.trial.number:
         return ""
-    gain = record.history.objectives[0].gain(after.mean) - record.history.objectives[0].gain(before.mean)
+    turned = record.history.objectives[0].gain
+    gain = turned(_honest(after)) - turned(_honest(before))
     shown = f"{gain:+.4f}".replace("-", "&minus;")
     if not (after.fresh and before.fresh):
         level, text = (
@@ -152,14 +153,24 @@ def _verdict(record: SweepRecord) -> str:
     else:
         noise = record.noise or 0.0
         error = noise * (1 / len(after.fresh) + 1 / len(before.fresh)) ** 0.5
-        sure = gain > 2 * error > 0
-        level = "good" if sure else "bad" if gain <= 0 else "caution"
-        meaning = "more than twice" if sure else "no gain at all, against" if gain <= 0 else "less than twice"
-        text = (
-            f"On seeds that had no part in the selection the gain is {shown}: {meaning} its standard error "
-            f"({error:.4f}, from a spread of {noise:.4f} between seeds)."
-        )
+        level = "good" if gain > 2 * error else "bad" if gain <= 0 else "caution"
+        if gain <= 0:
+            meaning = f"the settings found are no better ({shown}), with a standard error of {error:.4f}"
+        elif not error:
+            meaning = f"the gain is {shown}; the seed makes no difference at all"
+        else:
+            times = "more" if gain > 2 * error else "less"
+            meaning = f"the gain is {shown}: {times} than twice its standard error ({error:.4f})"
+        spread = f" The spread between seeds is {noise:.4f}." if error else ""
+        text = f"On seeds that had no part in the selection {meaning}.{spread}"
     return f'<p class="banner {level}">{text}</p>'
+
+
+def _honest(who: Replicated) -> float:
+    """The mean on fresh seeds where there are any, else the value of the one run."""
+    value = who.mean if who.fresh_mean is None else who.fresh_mean
+    assert value is not None  # SweepRecord leaves out what has no value at all
+    return value
 
 
 def _before_and_after(record: SweepRecord) -> str:
@@ -195,12 +206,12 @@ def _before_and_after(record: SweepRecord) -> str:
     )
 
 
-def _means(before: Repeated, after: Repeated) -> str:
-    def shown(who: Repeated) -> str:
-        error = f" &plusmn; {who.error:.3f}" if who.error is not None else ""
-        return f"<td>{score(who.mean)}{error}</td>"
+def _means(before: Replicated, after: Replicated) -> str:
+    def shown(who: Replicated) -> str:
+        spread = f" &plusmn; {who.deviation:.3f} (sd)" if who.deviation is not None else ""
+        return f"<td>{score(_honest(who))}{spread}</td>"
 
-    return f"{shown(before)}{shown(after)}<td>{signed(after.mean, before.mean)}</td>"
+    return f"{shown(before)}{shown(after)}<td>{signed(_honest(after), _honest(before))}</td>"
 
 
 def _two_architectures(before: Mapping[str, str], after: Mapping[str, str]) -> str:
@@ -220,7 +231,7 @@ def _two_architectures(before: Mapping[str, str], after: Mapping[str, str]) -> s
 
 def _metrics(record: SweepRecord, trial: Trial) -> Mapping[str, Any]:
     """``metrics.json`` of a trial; empty where the trial left none."""
-    directory = record.path / str(trial.number)
+    directory = record.directory(trial)
     return RunRecord.read(directory).metrics if directory.is_dir() else {}
 
 
@@ -242,12 +253,13 @@ def _answers(record: SweepRecord, recommended: PosteriorBest | None) -> str:
     rows = [_answer(f"best observed (trial {best[0].number})", best[0].point, names, score(record.value(best[1])))]
     if recommended is not None:
         expected = f"{score(recommended.mean)} &plusmn; {recommended.deviation:.3f} (expected)"
+        expected += "" if recommended.budget is None else f" at budget {recommended.budget:g}"
         rows.append(_answer("argmax of the posterior mean", recommended.point, names, expected))
     for repeated in [record.repeated(trial) for trial, _ in record.ranked]:
         if repeated.fresh:
             spread = f" &plusmn; {repeated.deviation:.3f} (sd)" if repeated.deviation is not None else ""
             title = f"trial {repeated.trial.number}, {len(repeated.fresh)} fresh seeds"
-            rows.append(_answer(title, repeated.trial.point, names, f"{score(repeated.mean)}{spread}"))
+            rows.append(_answer(title, repeated.trial.point, names, f"{score(repeated.fresh_mean)}{spread}"))
     return "\n".join(
         [
             "<h2>The answer, twice</h2>",

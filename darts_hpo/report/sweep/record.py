@@ -14,40 +14,8 @@ from darts_hpo.errors import RunDirectoryError
 from darts_hpo.report.record import mapping, number
 from darts_hpo.tuning.history import History
 from darts_hpo.tuning.journal import FILE_NAME, Journal
+from darts_hpo.tuning.recommendation import Replicated, repetitions, replicated
 from darts_hpo.tuning.trial import WARM_START, Result, Trial
-
-
-@dataclass(frozen=True)
-class Repeated:
-    """One configuration with every value that was measured of it at the full budget.
-
-    Args:
-        trial: the configuration.
-        values: its own value first, then those on other seeds.
-    """
-
-    trial: Trial
-    values: tuple[float, ...]
-
-    @property
-    def fresh(self) -> tuple[float, ...]:
-        """Values on seeds that had no part in the selection: the honest ones."""
-        return self.values[1:]
-
-    @property
-    def mean(self) -> float:
-        """Of the fresh values where there are any, else its own value."""
-        return statistics.fmean(self.fresh or self.values)
-
-    @property
-    def deviation(self) -> float | None:
-        """Standard deviation from seed to seed, of all values; None for fewer than two."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
-
-    @property
-    def error(self) -> float | None:
-        """Standard error of the mean of the fresh values; None for fewer than two."""
-        return statistics.stdev(self.fresh) / math.sqrt(len(self.fresh)) if len(self.fresh) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -104,39 +72,46 @@ class SweepRecord:
         return sorted(self.scored, key=lambda pair: (not history.feasible(pair[1]), -history.gain(pair[1])))
 
     @cached_property
-    def before(self) -> Repeated | None:
+    def before(self) -> Replicated | None:
         """The first warm-start point: the settings that the sweep was to improve on."""
         first = next((t for t in self.history.proposals if t.source == WARM_START and t.results), None)
-        return None if first is None else self.repeated(first)
+        return self._measured(first)
 
     @cached_property
-    def after(self) -> Repeated | None:
-        """The best configuration: by its mean on fresh seeds where the best ones were repeated, else as observed."""
-        candidates = [repeated for pair in self.ranked if (repeated := self.repeated(pair[0])) and repeated.fresh]
-        if self.before is not None and len(candidates) > 1:
-            candidates = [c for c in candidates if c.trial.number != self.before.trial.number] or candidates
-        if candidates:
-            gain = self.history.objectives[0].gain
-            return max(candidates, key=lambda repeated: gain(repeated.mean))
-        best = self.history.best()
-        return None if best is None else self.repeated(best[0])
+    def after(self) -> Replicated | None:
+        """The configuration that did best in its own run; where the best ones were repeated, the best of those.
 
-    def repeated(self, trial: Trial) -> Repeated:
+        Fresh seeds judge it and have no part in choosing it, or they would not be fresh.
+        """
+        ranked = [pair[0] for pair in self.ranked]
+        repeated = [t for t in ranked if self.repeated(t).fresh]
+        others = [t for t in repeated if self.before is None or t.number != self.before.trial.number]
+        chosen = others or repeated or ranked
+        if others and self.before is not None and ranked and ranked[0].number == self.before.trial.number:
+            chosen = ranked  # nothing was better than what there was
+        return self._measured(chosen[0] if chosen else None)
+
+    def _measured(self, trial: Trial | None) -> Replicated | None:
+        measured = None if trial is None else self.repeated(trial)
+        return measured if measured is not None and measured.values else None
+
+    def repeated(self, trial: Trial) -> Replicated:
         """A trial with its repetitions on other seeds."""
-        last = trial.last
-        own = () if last is None else (self.value(last),)
-        again = [t.last for t in self.history if t.replicate_of == trial.number]
-        return Repeated(trial, (*own, *(self.value(result) for result in again if result is not None)))
+        return repetitions(self.history, trial.number)
 
     @cached_property
     def noise(self) -> float | None:
         """Standard deviation from seed to seed, pooled over every repeated configuration; None without any."""
-        groups = [self.repeated(t).values for t in self.history.proposals if t.results]
-        groups = [values for values in groups if len(values) > 1]
+        groups = [repeated.values for repeated in replicated(self.history) if len(repeated.values) > 1]
         freedom = sum(len(values) - 1 for values in groups)
         if not freedom:
             return None
         return math.sqrt(sum(statistics.variance(v) * (len(v) - 1) for v in groups) / freedom)
+
+    def directory(self, trial: Trial) -> Path:
+        """Where a trial's last run lies: one that starts afresh with a larger budget has a directory of its own."""
+        apart = self.path / f"{trial.number}_{trial.budget:g}" if trial.budget is not None else None
+        return apart if apart is not None and apart.is_dir() else self.path / str(trial.number)
 
     def choices(self, trial: Trial) -> dict[str, str]:
         """The architecture that a trial found, where its record holds one."""

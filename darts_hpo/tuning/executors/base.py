@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from darts_hpo.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Job:
@@ -21,6 +23,9 @@ class Job:
         environment: variables to set for it beside those of this process.
         timeout: seconds after which it is killed and counts as failed; None waits for ever.
         function: called instead of the command by executors that stay in this process.
+
+    Raises:
+        ConfigError: the time-out is not above 0.
     """
 
     trial: int
@@ -30,6 +35,10 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
     function: Callable[[], Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None and not self.timeout > 0:
+            raise ConfigError(f"timeout={self.timeout}: expected a number of seconds above 0.")
 
 
 @dataclass(frozen=True)

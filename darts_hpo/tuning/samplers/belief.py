@@ -16,7 +16,7 @@ from darts_hpo.space import Point, Space, Value
 from darts_hpo.tuning.beliefs import Belief
 from darts_hpo.tuning.history import History
 from darts_hpo.tuning.outcomes import observed, ranking
-from darts_hpo.tuning.samplers.base import Sampler, Suggestion
+from darts_hpo.tuning.samplers.base import Incumbent, Sampler, Suggestion
 from darts_hpo.tuning.samplers.points import first_new
 from darts_hpo.tuning.samplers.ranking import RankingSampler
 
@@ -64,6 +64,11 @@ class BeliefSampler(Sampler):
         if decay is not None and not 0.0 < decay < math.inf:
             raise ConfigError(f"decay is {decay!r}; expected a positive number of results, or null.")
         self.sampler, self.entries, self.eta, self.decay = sampler, dict(belief), eta, decay
+        self.chooses_budget = sampler.chooses_budget
+
+    def incumbent(self, history: History) -> Incumbent | None:
+        """That of the sampler within."""
+        return self.sampler.incumbent(history)
 
     def suggest(self, history: History, *, seed: int, budget: float | None = None) -> Suggestion:
         """A point from one of the three sources, named in its label ``source``; see :meth:`Sampler.suggest`."""

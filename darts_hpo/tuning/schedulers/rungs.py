@@ -46,8 +46,8 @@ def fidelity_of(history: History, scheduler: object) -> Fidelity:
     """
     if history.fidelity is None:
         raise ConfigError(
-            f"{type(scheduler).__name__} gives trials budgets, but the study has no fidelity; name one, for example "
-            "search epochs from 1 to 27."
+            f"{type(scheduler).__name__} gives trials budgets, but the study has no range of them. Type for example "
+            "hydra.sweeper.budget.key=budget.search_epochs objective=search (Study: fidelity=Fidelity(1, 27))."
         )
     return history.fidelity
 

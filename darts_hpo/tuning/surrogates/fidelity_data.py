@@ -31,7 +31,8 @@ def required_fidelity(history: History, sampler: str) -> Fidelity:
     if history.fidelity is None:
         raise ConfigError(
             f"{sampler} chooses the budget of every trial, but the study has none; expected a range of budgets. "
-            "Type hydra.sweeper.budget.minimum=... hydra.sweeper.budget.maximum=..."
+            "Type for example hydra.sweeper.budget.key=data_fraction hydra.sweeper.budget.minimum=0.1 "
+            "hydra.sweeper.budget.maximum=1 hydra.sweeper.budget.integer=false hydra.sweeper.budget.resumes=false"
         )
     if len(history.objectives) != 1:
         raise ConfigError(

@@ -63,6 +63,7 @@ def posterior_best(history: History, *, seed: int = 0, settings: ModelSettings |
         trial=best.number if best.replicate_of is None else best.replicate_of,
         trial_mean=gain(float(values[1])),
         trial_deviation=float(deviations[1]),
+        budget=surrogate.budget,
     )
 
 

@@ -3,10 +3,11 @@
 import dataclasses
 import json
 import random
+from pathlib import Path
 
 import pytest
 
-from darts_hpo.errors import RunStopped
+from darts_hpo.errors import ConfigError, RunStopped
 from darts_hpo.space import Float, Space
 from darts_hpo.tuning.executors.base import Executor, Job, Outcome
 from darts_hpo.tuning.loop import Loop, LoopSettings, TooManyFailures
@@ -252,3 +253,67 @@ def test_facts_are_kept_and_every_answer_is_announced(tmp_path):
 def test_rows_of_progress(tmp_path, row, pair):
     (tmp_path / "progress.jsonl").write_text(json.dumps({"stage": "search", **row}) + "\n")
     assert Progress(where=(("stage", "search"),)).read(tmp_path) == ([] if pair is None else [pair])
+
+
+def test_a_crash_between_promotion_and_start_does_not_take_the_old_answer_for_the_new(tmp_path):
+    """What the small budget gave still lies there, and its executor would hand it out again."""
+    executor = Scripted(lambda job, looks: done(float(job.attempt)))
+    with Study(
+        SPACE, sampler=Uniform(), scheduler=UpToHalf(), fidelity=Fidelity(2, 4), n_trials=1, directory=tmp_path
+    ) as s:
+        s.ask()
+        s.started(0)
+        s.worker(0, {"pid": 1})
+        s.tell(0, 1.0)
+        s.ask()  # promoted; here the process dies
+    executor.living[0] = 1
+    history, _ = looped(tmp_path, None, executor=executor, scheduler=UpToHalf(), fidelity=Fidelity(2, 4), n_trials=1)
+    assert executor.submitted == [(0, 2)]
+    assert [(r.budget, r.values["value"]) for r in history.trials[0].results] == [(2.0, 1.0), (4.0, 2.0)]
+
+
+def test_a_stop_that_a_crash_cut_short_is_asked_for_again(tmp_path):
+    arguments = {"sampler": Uniform(), "scheduler": UpToHalf(), "fidelity": Fidelity(2, 4), "n_trials": 1}
+    with Study(SPACE, directory=tmp_path, **arguments) as s:
+        s.ask()
+        s.started(0)
+        s.report(0, 1, 0.1)
+        s.stop(0, "hopeless")  # here the process dies, before there is a file
+    executor = Scripted(
+        lambda job, looks: Outcome("FAILED", reason="STOP") if (tmp_path / "0" / "STOP").exists() else done(9.0)
+    )
+    executor.living[0] = 1
+    (tmp_path / "0").mkdir()
+    history, _ = looped(tmp_path, None, executor=executor, **arguments)
+    assert history.trials[0].state is TrialState.STOPPED
+
+
+def test_repetitions_follow_a_study_that_went_on(tmp_path):
+    values = [0.5, 0.1, 0.9, 0.2, 1.5]
+    settings = LoopSettings(replicate_top=1, replicate_seeds=(11,))
+    executor = Scripted(lambda job, looks: done(values[job.trial] if job.trial < 3 else 1.4))
+    looped(tmp_path, None, executor=executor, settings=settings, n_trials=3)
+    executor.script = lambda job, looks: done(1.5)
+    history, _ = looped(tmp_path, None, executor=executor, settings=settings, n_trials=4)
+    assert [t.replicate_of for t in history] == [None, None, None, 2, None, 4]
+
+
+def test_a_mistake_of_the_sampler_takes_the_workers_along(tmp_path):
+    class Broken(Uniform):
+        def suggest(self, history, *, seed, budget=None):
+            if len(history):
+                raise ConfigError("no such belief")
+            return super().suggest(history, seed=seed)
+
+    executor = Scripted(lambda job, looks: None)
+    with pytest.raises(ConfigError, match="no such belief"):
+        looped(tmp_path, None, executor=executor, sampler=Broken())
+    assert executor.cancelled == [0]
+
+
+@pytest.mark.parametrize("name", ["retries", "failures_in_a_row", "poll_seconds"])
+def test_senseless_numbers(name):
+    with pytest.raises(ConfigError, match=f"{name}=-1"):
+        LoopSettings(**{name: -1})
+    with pytest.raises(ConfigError, match="timeout=-3"):
+        Job(0, 1, Path(), timeout=-3)

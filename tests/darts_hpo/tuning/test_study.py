@@ -151,6 +151,10 @@ def test_mistakes_of_a_study_itself():
         study(objectives=(Objective(), Objective()))
     with pytest.raises(ConfigError, match="n_trials=0"):
         study(n_trials=0)
+    with pytest.raises(ConfigError, match=r"budget\.key=budget\.search_epochs"):
+        study(scheduler=Hyperband())
+    with pytest.raises(ConfigError, match="scheduler=asha"):
+        study(scheduler=Doubling(), fidelity=Fidelity(1, 2), objectives=(Objective("a"), Objective("b")))
     with pytest.raises(ConfigError, match=r"Did you mean 'maximize'"):
         Objective("v", "maximise")
     with pytest.raises(ConfigError, match="0 < minimum <= maximum"):
@@ -260,7 +264,9 @@ def test_an_opened_study_is_the_one_that_was_closed(tmp_path):
     with study(tmp_path, scheduler=Doubling(), fidelity=Fidelity(1, 2), n_trials=4) as s:
         assert s.history == before
         assert s.problems == []
-        assert s.worker_of(0) == {"pid": 7}
+        assert s.worker_of(0) is None  # it has answered
+        assert s.under_way(1)
+        assert not s.under_way(0)
     assert Study.load(tmp_path) == before
 
 
