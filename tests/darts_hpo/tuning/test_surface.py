@@ -25,7 +25,8 @@ def test_the_posterior_passes_near_the_data_and_widens_away(direction):
     xs = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
     data = [(x, 100 + 10 * np.sin(5 * x)) for x in xs]
     mean, deviation = Surface(told(data, direction)).posterior([{"x": x} for x in [*xs, 1.0]])
-    assert mean[:-1] == pytest.approx([value for _, value in data], abs=0.8)
+    # The worst of few results is drawn in a little: how bad is bad does not matter to a search.
+    assert mean[1:-1] == pytest.approx([value for _, value in data[1:]], abs=0.8)
     assert deviation[-1] > 3 * deviation[:-1].max()
 
 
