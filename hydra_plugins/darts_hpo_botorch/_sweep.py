@@ -162,6 +162,7 @@ class _Sweep:
             read.outcome_constraints(options["outcome_constraints"]),
             read.fidelity(options["budget"]),
         )
+        HydraJob(0, 0, self.directory, timeout=options["timeout"])
         action = self._build(options["scheduler"]).next(history)
         sampler = self._sampler()
         budget = None if sampler.chooses_budget else getattr(action, "budget", None)
