@@ -12,7 +12,7 @@ from urllib.parse import quote
 from darts_hpo.report.figure import Figure
 from darts_hpo.report.labels import COST_LABELS, metric_label
 from darts_hpo.report.page import figures as page_figures
-from darts_hpo.report.page import page, table, tile
+from darts_hpo.report.page import header, page, table, tile, unreadable
 from darts_hpo.report.plots import search_figures, training_figures
 from darts_hpo.report.quantities import (
     MISSING,
@@ -91,23 +91,15 @@ def write_report(run_dir: Path, figures: Sequence[Figure] = ()) -> Path:
 
 def _header(record: RunRecord) -> str:
     level = _STATUS_LEVELS[record.status]
-    parts = [
-        '<header><div class="title">',
-        f"<h1>{escape(record.name)}</h1>",
-        f'<span class="status {level}">{record.status}</span></div>',
-        f'<p class="soft">{_subtitle(record)}</p></header>',
-    ]
+    parts = [header(record.name, record.status, level, _subtitle(record))]
     if record.status in _STATUS_TEXTS:
         reason = f" {escape(record.reason)}" if record.reason else ""
         parts.append(f'<p class="banner {level}"><strong>{_STATUS_TEXTS[record.status]}</strong>{reason}</p>')
-    if record.notes:
-        notes = "".join(f"<li>{escape(note)}</li>" for note in record.notes)
-        title = "<strong>Some files could not be read.</strong>"
-        parts.append(f'<div class="banner caution">{title}<ul>{notes}</ul></div>')
+    parts.append(unreadable("Some files", record.notes))
     tiles = _tiles(record)
     if tiles:
         parts.append(f'<div class="tiles">{"".join(tiles)}</div>')
-    return "\n".join(parts)
+    return "\n".join(part for part in parts if part)
 
 
 def _subtitle(record: RunRecord) -> str:
@@ -201,9 +193,9 @@ def _score_table(
     if reference:
         groups = "".join(f'<th colspan="3">{split}</th>' for split in splits)
         heads = '<th class="found">found</th><th class="reference">reference</th><th>difference</th>' * len(splits)
-        header = f'<tr class="group"><th></th>{groups}</tr><tr><th>metric</th>{heads}</tr>'
+        heads = f'<tr class="group"><th></th>{groups}</tr><tr><th>metric</th>{heads}</tr>'
     else:
-        header = f"<tr><th>metric</th>{''.join(f'<th>{split}</th>' for split in splits)}</tr>"
+        heads = f"<tr><th>metric</th>{''.join(f'<th>{split}</th>' for split in splits)}</tr>"
     rows = []
     for name, label in names.items():
         cells = []
@@ -215,19 +207,19 @@ def _score_table(
         shown = f"<code>{escape(label)}</code>" if label == name else escape(label)
         kind = ' class="primary"' if name == primary else ""
         rows.append(f"<tr{kind}><td>{shown}</td>{''.join(cells)}</tr>")
-    return table(header, rows)
+    return table(heads, rows)
 
 
 def _cost_table(names: Sequence[str], found: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
     ours, theirs = dict(numbers(found)), dict(numbers(reference))
-    header = '<tr><th></th><th class="found">found</th>'
-    header += '<th class="reference">reference</th><th>found / reference</th></tr>' if reference else "</tr>"
+    heads = '<tr><th></th><th class="found">found</th>'
+    heads += '<th class="reference">reference</th><th>found / reference</th></tr>' if reference else "</tr>"
     rows = []
     for name in sorted(names, key=lambda n: (list(COST_LABELS).index(n) if n in COST_LABELS else len(COST_LABELS), n)):
         other = f"<td>{quantity(theirs.get(name))}</td><td>{ratio(ours.get(name), theirs.get(name))}</td>"
         label = escape(COST_LABELS.get(name, name))
         rows.append(f"<tr><td>{label}</td><td>{quantity(ours.get(name))}</td>{other if reference else ''}</tr>")
-    return table(header, rows)
+    return table(heads, rows)
 
 
 # Search
@@ -258,9 +250,9 @@ def _architecture(record: RunRecord) -> str:
     reference = mapping(record.metrics, "reference", "genotype", "choices") or mapping(
         record.metrics, "reference", "genotype"
     )
-    header = '<tr><th>choice</th><th class="text">option</th>'
-    header += '<th class="text">reference</th>' if reference else ""
-    header += '<th class="text">probability</th><th class="text">runner-up</th><th>lead</th></tr>'
+    heads = '<tr><th>choice</th><th class="text">option</th>'
+    heads += '<th class="text">reference</th>' if reference else ""
+    heads += '<th class="text">probability</th><th class="text">runner-up</th><th>lead</th></tr>'
     rows = []
     for name, option in choices.items():
         options = final.get(name, {})
@@ -279,7 +271,7 @@ def _architecture(record: RunRecord) -> str:
     same = sum(str(reference.get(name)) == option for name, option in choices.items())
     notes = [f"{len(choices)} choices" + (f", {same} of them as in the reference network." if reference else ".")]
     notes.append("A bad sign: small leads, where the runner-up would be as good a guess.")
-    listing = table(header, rows)
+    listing = table(heads, rows)
     if len(rows) > _LONG_TABLE:
         listing = f"<details><summary>All {len(rows)} choices</summary>{listing}</details>"
     heading = f"<h2>The architecture found{provisional}</h2>"

@@ -43,6 +43,22 @@ Written by darts-hpo {escape(darts_hpo.__version__)} from {escape(source)}.
 """
 
 
+def header(name: str, status: str, level: str, subtitle: str) -> str:
+    """The title of a page with where things stand. ``subtitle`` is HTML."""
+    return (
+        f'<header><div class="title"><h1>{escape(name)}</h1><span class="status {level}">{escape(status)}</span></div>'
+        f'<p class="soft">{subtitle}</p></header>'
+    )
+
+
+def unreadable(what: str, notes: Sequence[str]) -> str:
+    """A warning that something could not be read, note by note; nothing where there are none."""
+    if not notes:
+        return ""
+    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return f'<div class="banner caution"><strong>{escape(what)} could not be read.</strong><ul>{items}</ul></div>'
+
+
 def tile(name: str, value: str, note: str) -> str:
     """A number with its name. ``value`` and ``note`` are HTML."""
     return (

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from darts_hpo.errors import ConfigError, SpaceError, unknown_name
 from darts_hpo.space import Categorical, Int, Parameter, Point, Space, Value
-from darts_hpo.tuning.encoding import Encoding
 from darts_hpo.tuning.samplers.points import integer_bin
 
 DOUBT = 0.02
@@ -147,18 +146,6 @@ class Belief:
             ],
             dtype=np.float64,
         )
-
-    def log_density_rows(self, encoding: Encoding, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The same for encoded points; rows between points count as the nearest one.
-
-        Args:
-            encoding: of the same space.
-            rows: shape ``[n, width]``.
-
-        Returns:
-            Shape ``[n]``.
-        """
-        return self.log_density([encoding.decode(row) for row in rows])
 
     def sample(self, rng: Random) -> dict[str, Value]:
         """A valid point drawn from the density: conditions followed, constraints by rejection.

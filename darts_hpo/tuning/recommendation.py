@@ -123,10 +123,10 @@ def recommend(history: History, *, model: bool = True, seed: int = 0) -> Recomme
         return Recommendation(observed, front, note="with several objectives the Pareto front is the answer")
     if len(history.comparable(len(history.space) + 1)) < MODELLED_FROM:
         return Recommendation(observed, front, note=f"fewer than {MODELLED_FROM} results to model")
-    from darts_hpo.tuning.surrogates.posterior import PosteriorError, posterior_best  # imports PyTorch
+    from darts_hpo.tuning.surrogates.posterior import Posterior, PosteriorError  # imports PyTorch
 
     try:
-        return Recommendation(observed, front, posterior_best(history, seed=seed))
+        return Recommendation(observed, front, Posterior(history).best(seed))
     except PosteriorError as error:
         return Recommendation(observed, front, note=str(error))
 

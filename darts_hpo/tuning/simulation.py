@@ -174,12 +174,6 @@ class Trace:
         return steps
 
 
-def best_at(steps: Sequence[tuple[float, float]], position: float) -> float | None:
-    """The last best value of :meth:`Trace.incumbents` at or before a position; None before the first."""
-    reached = [value for where, value in steps if where <= position]
-    return reached[-1] if reached else None
-
-
 def simulate(
     optimizer: AskTell | ReportingAskTell,
     evaluate: Evaluate,

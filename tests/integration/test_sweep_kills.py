@@ -69,7 +69,7 @@ def kill_workers(folder: Path, rng: random.Random) -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_ten_kills_of_sweeper_workers_and_both(tmp_path: Path, seed: int):
     rng = random.Random(seed)
-    n_trials = "hydra.sweeper.n_trials=20"
+    n_trials = "hydra.sweeper.n_trials=40"
     process, kills = started(tmp_path, n_trials), 0
     while kills < 10:
         time.sleep(rng.uniform(0.3, 4.0))
@@ -87,9 +87,9 @@ def test_ten_kills_of_sweeper_workers_and_both(tmp_path: Path, seed: int):
     assert process.wait(timeout=300) == 0, (tmp_path / "errors").read_text()
     study = history(tmp_path / "here")
     assert kills == 10
-    assert [trial.number for trial in study] == list(range(20))
-    assert [trial.state for trial in study] == [TrialState.COMPLETED] * 20
-    assert len(study.observations) == 20
+    assert [trial.number for trial in study] == list(range(40))
+    assert [trial.state for trial in study] == [TrialState.COMPLETED] * 40
+    assert len(study.observations) == 40
     for trial in study:
         steps = (tmp_path / "here" / str(trial.number) / "steps").read_text().split("\n")[:-1]
         assert steps == [f"{step} {trial.point['x']!r}" for step in range(STEPS)]

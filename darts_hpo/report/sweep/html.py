@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from darts_hpo.report.labels import COST_LABELS, metric_label
-from darts_hpo.report.page import figures, page, table, tile
+from darts_hpo.report.page import figures, header, page, table, tile, unreadable
 from darts_hpo.report.quantities import MISSING, duration, quantity, ratio, score, signed
 from darts_hpo.report.record import RunRecord, mapping, number, numbers
 from darts_hpo.report.sweep.importance import Importance, sobol_indices
@@ -25,7 +25,7 @@ from darts_hpo.report.sweep.record import SweepRecord
 from darts_hpo.report.verdict import Level
 from darts_hpo.runs import write_text
 from darts_hpo.space import Point, Value
-from darts_hpo.tuning.recommendation import PosteriorBest, Replicated, recommend
+from darts_hpo.tuning.recommendation import PosteriorBest, Replicated
 from darts_hpo.tuning.trial import Trial, TrialState
 
 _SOON_LISTED = 30
@@ -67,13 +67,16 @@ def write_sweep_report(directory: Path) -> Path:
 
 def _surrogate(record: SweepRecord) -> tuple[Surface | None, PosteriorBest | None]:
     """A Gaussian process over the results so far, and where its mean is best; nothing where it cannot be fitted."""
-    from darts_hpo.tuning.surface import NoSurface, Surface
+    history = record.history
+    if len(history.comparable(len(history.space) + 1)) <= len(history.space):
+        return None, None
+    from darts_hpo.tuning.surrogates.posterior import Posterior, PosteriorError
 
     try:
-        surface = Surface(record.history)
-    except NoSurface:
+        posterior = Posterior(history)
+    except PosteriorError:
         return None, None
-    return surface.posterior, recommend(record.history).posterior
+    return posterior.at, posterior.best() if len(history.objectives) == 1 else None
 
 
 def _importance(record: SweepRecord, surface: Surface | None) -> dict[str, Importance]:
@@ -94,20 +97,11 @@ def _header(record: SweepRecord) -> str:
     counts += [f"{repetitions} repetitions on fresh seeds"] if repetitions else []
     counts += [f"{failed} failed"] if failed else []
     counts += [f"{running} running"] if running else []
-    parts = [
-        '<header><div class="title">',
-        f"<h1>{escape(record.name)}</h1>",
-        f'<span class="status {state[1]}">{state[0]}</span></div>',
-        f'<p class="soft">{" · ".join(counts)}</p></header>',
-    ]
-    if record.problems:
-        notes = "".join(f"<li>{escape(problem)}</li>" for problem in record.problems)
-        title = "<strong>Some lines of the journal could not be read.</strong>"
-        parts.append(f'<div class="banner caution">{title}<ul>{notes}</ul></div>')
+    parts = [header(record.name, *state, " · ".join(counts)), unreadable("Some lines of the journal", record.problems)]
     tiles = _tiles(record)
     if tiles:
         parts.append(f'<div class="tiles">{tiles}</div>')
-    return "\n".join(parts)
+    return "\n".join(part for part in parts if part)
 
 
 def _tiles(record: SweepRecord) -> str:
@@ -177,7 +171,7 @@ def _before_and_after(record: SweepRecord) -> str:
     before, after = record.before, record.after
     if before is None or after is None or before.trial.number == after.trial.number:
         return ""
-    header = '<tr><th></th><th class="reference">before</th><th class="found">after</th><th></th></tr>'
+    heads = '<tr><th></th><th class="reference">before</th><th class="found">after</th><th></th></tr>'
     rows = [f'<tr class="primary"><td>{escape(metric_label(record.metric))}</td>{_means(before, after)}</tr>']
     for name in record.history.space:
         cells = "".join(f"<td>{escape(_shown(who.trial.point.get(name)))}</td>" for who in (before, after))
@@ -198,7 +192,7 @@ def _before_and_after(record: SweepRecord) -> str:
     return "\n".join(
         [
             "<h2>Before and after</h2>",
-            table(header, rows),
+            table(heads, rows),
             '<p class="soft">Before: the settings given beforehand. Scores and costs stand in one table on purpose: a '
             "better score of a larger network is no gain of the settings.</p>",
             architectures,
@@ -217,7 +211,7 @@ def _means(before: Replicated, after: Replicated) -> str:
 def _two_architectures(before: Mapping[str, str], after: Mapping[str, str]) -> str:
     if not before or not after:
         return ""
-    header = '<tr><th>choice</th><th class="text reference">before</th><th class="text found">after</th></tr>'
+    heads = '<tr><th>choice</th><th class="text reference">before</th><th class="text found">after</th></tr>'
     rows = []
     for name in dict.fromkeys([*before, *after]):
         left, right = before.get(name, ""), after.get(name, "")
@@ -226,7 +220,7 @@ def _two_architectures(before: Mapping[str, str], after: Mapping[str, str]) -> s
             f'<tr><td><code>{escape(name)}</code></td><td class="text">{escape(left)}</td>'
             f'<td class="text">{option}</td></tr>'
         )
-    return f"<h3>Final architectures</h3>\n{table(header, rows)}"
+    return f"<h3>Final architectures</h3>\n{table(heads, rows)}"
 
 
 def _metrics(record: SweepRecord, trial: Trial) -> Mapping[str, Any]:
@@ -247,9 +241,7 @@ def _answers(record: SweepRecord, recommended: PosteriorBest | None) -> str:
     if best is None:
         return ""
     names = list(record.history.space)
-    header = (
-        f"<tr><th></th>{''.join(f'<th>{escape(name)}</th>' for name in names)}<th>{escape(record.metric)}</th></tr>"
-    )
+    heads = f"<tr><th></th>{''.join(f'<th>{escape(name)}</th>' for name in names)}<th>{escape(record.metric)}</th></tr>"
     rows = [_answer(f"best observed (trial {best[0].number})", best[0].point, names, score(record.value(best[1])))]
     if recommended is not None:
         expected = f"{score(recommended.mean)} &plusmn; {recommended.deviation:.3f} (expected)"
@@ -265,7 +257,7 @@ def _answers(record: SweepRecord, recommended: PosteriorBest | None) -> str:
             "<h2>The answer, twice</h2>",
             '<p class="soft">The best observed trial may be the luckiest; the surrogate averages over its '
             "neighbours. A bad sign: two answers far apart.</p>",
-            table(header, rows),
+            table(heads, rows),
         ]
     )
 
@@ -293,18 +285,18 @@ def _failures(record: SweepRecord) -> str:
         f'<td class="text">{escape(", ".join(f"{k}={_shown(v)}" for k, v in trial.point.items()))}</td></tr>'
         for trial in failed
     ]
-    header = '<tr><th>trial</th><th class="text">reason</th><th class="text">settings</th></tr>'
-    return f"<h2>Failed trials</h2>\n{table(header, rows)}"
+    heads = '<tr><th>trial</th><th class="text">reason</th><th class="text">settings</th></tr>'
+    return f"<h2>Failed trials</h2>\n{table(heads, rows)}"
 
 
 def _trials(record: SweepRecord) -> str:
     names = list(record.history.space)
-    header = (
+    heads = (
         f'<tr><th>trial</th><th class="text">source</th>{"".join(f"<th>{escape(n)}</th>" for n in names)}'
         f'<th>budget</th><th>{escape(record.metric)}</th><th>time</th><th class="text">state</th></tr>'
     )
     rows = [_trial_row(record, trial, names) for trial in record.history]
-    listing = table(header, rows)
+    listing = table(heads, rows)
     if len(rows) > _SOON_LISTED:
         listing = f"<details><summary>All {len(rows)} trials</summary>{listing}</details>"
     return f"<h2>Trials</h2>\n{listing}"

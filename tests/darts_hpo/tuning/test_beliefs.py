@@ -13,7 +13,6 @@ from darts_hpo.errors import ConfigError, SpaceError
 from darts_hpo.space import Categorical, Float, Int, Space
 from darts_hpo.testing.samplers import SPACES
 from darts_hpo.tuning.beliefs import DOUBT, Belief
-from darts_hpo.tuning.encoding import Encoding
 
 LOG = Space({"lr": Float(1e-4, 1e-1, log=True), "width": Int(8, 512, log=True)})
 
@@ -93,18 +92,6 @@ def test_samples_follow_conditions_and_constraints():
     assert all(SPACES["constrained"].satisfies(bound.sample(rng)) for _ in range(50))
     with pytest.raises(SpaceError, match="near the beliefs"):
         Belief(Space({"x": Float(0, 1)}, constraints=("x > 2",)), {}).sample(rng)
-
-
-@pytest.mark.parametrize("one_hot", [True, False])
-def test_rows_have_the_density_of_their_points(one_hot):
-    space = SPACES["mixed"]
-    belief, encoding = (
-        Belief(space, {"lr": {"near": 1e-3}, "op": {"weights": {"silu": 3}}}),
-        Encoding(space, one_hot=one_hot),
-    )
-    points = [space.sample(Random(seed)) for seed in range(20)]
-    expected = belief.log_density(points)
-    np.testing.assert_allclose(belief.log_density_rows(encoding, encoding.encode(points)), expected, rtol=1e-9)
 
 
 def test_around_a_point():

@@ -15,7 +15,7 @@ from darts_hpo.tuning.samplers.random import RandomSampler
 from darts_hpo.tuning.schedulers.base import Action, Scheduler, Start
 from darts_hpo.tuning.schedulers.full import FullBudget
 from darts_hpo.tuning.schedulers.successive_halving import SuccessiveHalving
-from darts_hpo.tuning.simulation import Measurement, Report, Run, SimulatedStudy, Trace, best_at, simulate
+from darts_hpo.tuning.simulation import Measurement, Report, Run, SimulatedStudy, Trace, simulate
 from darts_hpo.tuning.study import Study
 from darts_hpo.tuning.trial import TrialState
 
@@ -216,5 +216,3 @@ def test_incumbents_against_time_budget_and_runs() -> None:
     assert trace.incumbents(maximize=False, against="runs") == [(1, 3.0), (3, 1.0), (4, 0.5)]
     assert trace.incumbents() == [(1, 3.0)]
     assert trace.incumbents(score=lambda r: None if r.reached == 4 else r.value) == [(5, 1.0)]
-    steps = trace.incumbents(maximize=False)
-    assert [best_at(steps, t) for t in (0.5, 1, 8.9, 9)] == [None, 3.0, 1.0, 0.5]
