@@ -31,6 +31,8 @@ class OptimizerConfig:
     name: str
     lr: float
     momentum: float
+    beta2: float
+    """Second beta of Adam, in [0, 1); the first is the momentum. SGD has none."""
     weight_decay: float
 
 
@@ -157,6 +159,8 @@ class RunConfig:
     search: SearchConfig
     retrain: RetrainConfig
     reference: bool
+    random: int
+    """Random genotypes that are trained the same way, for comparison; 0: none."""
     trainer: TrainerConfig
     budget: BudgetConfig
     export: ExportConfig
@@ -171,6 +175,7 @@ IGNORED_BY_IDENTITY = (
     "lr",  # counts where an optimizer refers to it
     "momentum",
     "objective",  # a run for a cheap one can go on to a full one
+    "random",  # further genotypes can be added to a run; neither search nor retraining knows of them
     "budget",
     "logger",
     "trainer.accelerator",
@@ -327,6 +332,7 @@ def _check_ranges(config: RunConfig) -> None:
             "search.optimizer.weight_decay": search.optimizer.weight_decay,
             "retrain.optimizer.weight_decay": retrain.optimizer.weight_decay,
             "seed": config.seed,
+            "random": config.random,
         },
     )
     _require_positive(
@@ -344,9 +350,11 @@ def _check_ranges(config: RunConfig) -> None:
         {
             "momentum": config.momentum,
             "search.optimizer.momentum": search.optimizer.momentum,
+            "search.optimizer.beta2": search.optimizer.beta2,
             "search.arch_optimizer.betas[0]": arch.betas[0],
             "search.arch_optimizer.betas[1]": arch.betas[1],
             "retrain.optimizer.momentum": retrain.optimizer.momentum,
+            "retrain.optimizer.beta2": retrain.optimizer.beta2,
             "retrain.ema.decay": retrain.ema.decay if retrain.ema else None,
         }
     )

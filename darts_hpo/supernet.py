@@ -9,7 +9,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from torch.autograd.function import once_differentiable
 from darts_hpo.errors import GenotypeError, SpaceError, unknown_name
 from darts_hpo.genotype import Genotype
 from darts_hpo.space import Space
+
+if TYPE_CHECKING:
+    from darts_hpo.report.figure import Figure
 
 GateKind: TypeAlias = Literal["mixture", "path", "probed_path"]
 
@@ -288,6 +292,31 @@ class Supernet(nn.Module, ABC):
         """Numbers that warn of a degenerate search of this space, for example the weight of skip connections."""
         del probabilities
         return {}
+
+    def export_files(self, network: nn.Module, folder: Path) -> Mapping[str, Any]:
+        """Write the found network in further forms of its field, beside ``bundle.pt``; a circuit as OpenQASM, say.
+
+        Called again after an interruption: files are replaced.
+
+        Args:
+            network: the found network, trained, as it is shipped, in evaluation mode on the CPU.
+            folder: exists.
+
+        Returns:
+            What is worth recording of them as plain data, for example a measured deviation; it enters ``export`` of
+            ``metrics.json``.
+        """
+        del network, folder
+        return {}
+
+    def figures(self, network: nn.Module) -> Sequence[Figure]:
+        """Pictures of the found network for the report.
+
+        Args:
+            network: the found network, trained, as it is shipped, in evaluation mode on the CPU.
+        """
+        del network
+        return ()
 
     def check_gates(self, gates: Gates) -> None:
         """Refuse gates that the network cannot run.

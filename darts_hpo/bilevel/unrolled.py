@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from darts_hpo.bilevel.base import BilevelProblem, BilevelRule, Losses, require_finite
+from darts_hpo.bilevel.base import BilevelProblem, BilevelRule, Losses, carry_gradient, require_finite
 from darts_hpo.errors import ConfigError
 from darts_hpo.supernet import Gate
 
@@ -45,6 +45,23 @@ class Unrolled(BilevelRule):
             raise ConfigError(f"bilevel.epsilon={epsilon}: expected a positive number, for example 0.01.")
         self.epsilon = epsilon
 
+    def require_supported(self, draws: int, differentiable: bool) -> None:
+        """Refuse several draws, and gates without gradient: one draw carries the whole hypergradient.
+
+        Raises:
+            ConfigError: names what can be used instead.
+        """
+        if not differentiable:
+            raise ConfigError(
+                "bilevel=unrolled differentiates through the gates, but those of this relaxation carry no gradient "
+                "(score function). Use bilevel=first_order, or relaxation=gumbel."
+            )
+        if draws > 1:
+            raise ConfigError(
+                f"bilevel=unrolled takes one draw of the gates for a step of the logits, not relaxation.draws={draws}. "
+                "Use relaxation.draws=1, or bilevel=first_order."
+            )
+
     def arch_step(self, problem: BilevelProblem, train_batch: Any, arch_batch: Any) -> Losses:
         """One second-order gradient of the arch loss with respect to the logits."""
         terms, gradients = self.hypergradient(problem, train_batch, arch_batch)
@@ -55,11 +72,12 @@ class Unrolled(BilevelRule):
         """The loss terms at the virtual weights and the gradient of every logit.
 
         Raises:
-            ConfigError: the weight optimizer is not SGD.
+            ConfigError: the weight optimizer is not SGD, or the gates are sampled in a way that is not supported.
             TrainingError: a loss is not finite.
         """
         weights, logits = list(problem.weights), list(problem.logits)
         gates = problem.sample("arch")
+        self.require_supported(problem.draws, carry_gradient(gates))
         memo: dict[str, Any] = {}
         kept = [w.detach().clone() for w in weights]
         with problem.frozen_statistics():

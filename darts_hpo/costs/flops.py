@@ -23,6 +23,7 @@ class Flops(Cost):
 
     name = "flops"
     unit = "GFLOPs"
+    label = "GFLOPs"
 
     def measure(self, module: nn.Module, input_shape: tuple[int, ...]) -> float:
         """GFLOPs of a forward pass on one input."""

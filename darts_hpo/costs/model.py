@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from darts_hpo.costs.base import Cost, deployed
-from darts_hpo.errors import SpaceError, unknown_name
+from darts_hpo.errors import ConfigError, SpaceError, unknown_name
 from darts_hpo.supernet import CostUnit, Gate, Supernet
 
 SCHEMA_VERSION = 1
@@ -146,8 +146,13 @@ class CostModel:
             input_shape: shape of the network's input without the batch.
 
         Raises:
+            ConfigError: the cost does not decompose.
             SpaceError: the units of an additive cost exceed the whole, so they do not describe the network.
         """
+        if not cost.decomposes:
+            raise ConfigError(
+                f"The cost {cost.name!r} is measured on whole networks only; it has no expectation over architectures."
+            )
         measured: dict[object, float] = {}
 
         def once(module: nn.Module, shape: tuple[int, ...]) -> float:

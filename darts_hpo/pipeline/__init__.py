@@ -1,7 +1,7 @@
 """From a configuration to a found, trained, measured and exported network; every stage can be continued.
 
-Stages: search, derive, retrain, reference, evaluate, export, report. Each leaves its result in the run directory
-before the next begins; running the same command again skips what is there and continues what is not.
+Stages: search, derive, retrain, reference, evaluate, export, random networks, report. Each leaves its result in the
+run directory before the next begins; running the same command again skips what is there and continues what is not.
 """
 
 from __future__ import annotations

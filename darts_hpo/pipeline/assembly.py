@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+import torch
 
 from darts_hpo.bilevel import BilevelRule
 from darts_hpo.config import RetrainConfig, RunConfig, SearchConfig, build
-from darts_hpo.costs import Cost, CostPenalty
+from darts_hpo.costs import Cost, CostPenalty, deployed
+from darts_hpo.costs.parameters import TRAIN_FORM_LABEL
 from darts_hpo.errors import ConfigError, unknown_name
+from darts_hpo.pipeline.random_genotypes import draw
 from darts_hpo.pipeline.seeds import Seeds
 from darts_hpo.relaxations import Relaxation
 from darts_hpo.runs.directory import flattened
@@ -17,6 +22,8 @@ from darts_hpo.supernet import Supernet
 from darts_hpo.training.search import require_supported_gates
 from darts_hpo.training.task import Split, Task
 from darts_hpo.training.weight_training import WeightSchedule, training_loader, weight_optimizer
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class Parts:
         relaxation: of the supernet's choices, those of ``search.fixed`` left out.
         rule: the bilevel rule.
         selector: takes the architecture from the relaxation.
-        costs: to report, by the key of the configuration.
+        costs: to report, by the key of the configuration and in its order; those that apply to the network.
         penalty: of the arch loss, where one is configured.
     """
 
@@ -62,12 +69,24 @@ def assemble(config: RunConfig, task: Task, seeds: Seeds) -> Parts:
         relaxation=build(config.relaxation, space=supernet.space, fixed=fixed, generator=generator),
         rule=build(config.bilevel),
         selector=build(config.selector),
-        costs={name: build(node) for name, node in config.costs.items() if node},
+        costs=_applicable({name: build(node) for name, node in config.costs.items() if node}, supernet),
         penalty=build(config.penalty) if config.penalty else None,
     )
 
 
-def check_training(config: RunConfig, parts: Parts) -> None:
+def _applicable(costs: Mapping[str, Cost], supernet: Supernet) -> dict[str, Cost]:
+    with torch.random.fork_rng():  # building a network draws initial weights
+        network = deployed(supernet.derive(supernet.genotype(supernet.reference_choices())))
+    applicable = {}
+    for name, cost in costs.items():
+        if cost.applies_to(network):
+            applicable[name] = cost
+        else:
+            log.info("costs.%s does not apply to a network of %s and is left out.", name, supernet.name)
+    return applicable
+
+
+def check_training(config: RunConfig, parts: Parts, seeds: Seeds) -> None:
     """Refuse now what training would refuse later: a retraining comes hours after the command was typed.
 
     Raises:
@@ -75,14 +94,13 @@ def check_training(config: RunConfig, parts: Parts) -> None:
     """
     searched = parts.relaxation.searched
     if parts.penalty is not None:
-        names = {cost.name for cost in parts.costs.values()}
-        if parts.penalty.cost.name not in names:
-            raise ConfigError(unknown_name("cost in penalty.cost (of those in costs)", parts.penalty.cost.name, names))
+        _check_penalized(parts.penalty.cost, parts.costs.values())
+    draw(parts.supernet, parts.relaxation.fixed, config.random, seeds.of("random"))
     if config.retrain.inherit_weights and not searched:
         raise ConfigError("retrain.inherit_weights=true needs a search, but every choice is fixed; set it to false.")
     stages: list[tuple[str, SearchConfig | RetrainConfig, Split]] = [("retrain", config.retrain, "train+arch")]
     if searched:
-        require_supported_gates(parts.relaxation, parts.supernet)
+        require_supported_gates(parts.relaxation, parts.supernet, parts.rule)
         stages.append(("search", config.search, "train"))
         if parts.rule.needs_arch_batch:
             stages.append(("search", config.search, "arch"))
@@ -90,6 +108,23 @@ def check_training(config: RunConfig, parts: Parts) -> None:
         training_loader(parts.task, split, stage=stage, batch_size=settings.batch_size, epochs=settings.epochs)
         weight_optimizer(parts.task, parts.supernet, settings.optimizer)
         WeightSchedule(settings.optimizer, settings.schedule, steps_per_epoch=1, epochs=settings.epochs)
+
+
+def _check_penalized(penalized: Cost, costs: Iterable[Cost]) -> None:
+    names = {cost.name: cost.decomposes for cost in costs}
+    able = [name for name, decomposes in names.items() if decomposes]
+    if penalized.name not in names:
+        raise ConfigError(unknown_name("cost in penalty.cost (of those in costs)", penalized.name, able))
+    if penalized.name not in able:
+        raise ConfigError(
+            f"penalty.cost: {penalized.name!r} is measured on whole networks only, so the search cannot pull it down; "
+            f"costs that decompose: {', '.join(able) or 'none of those in costs'}."
+        )
+
+
+def cost_labels(costs: Mapping[str, Cost]) -> dict[str, str]:
+    """What the costs in results are called in tables, by their key and in the order of the rows."""
+    return {"params_train": TRAIN_FORM_LABEL} | {cost_key(name): cost.label for name, cost in costs.items()}
 
 
 def cost_key(name: str) -> str:

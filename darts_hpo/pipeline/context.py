@@ -78,7 +78,7 @@ def prepare(config: RunConfig, directory: RunDirectory, ledger: Ledger) -> Conte
         }
         write_json(directory.provenance, provenance(config.seed) | {"precision": precision})
     fitter.trainer(parts.rule, logger=False, enable_checkpointing=False)
-    check_training(config, parts)
+    check_training(config, parts, seeds)
     networks = Networks(config, directory, parts, seeds)
     return Context(config, directory, ledger, parts, objective, seeds, networks, fitter)
 

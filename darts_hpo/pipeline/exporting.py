@@ -8,15 +8,19 @@ import json
 from darts_hpo.costs import deployed
 from darts_hpo.genotype import Genotype
 from darts_hpo.pipeline.context import Context
+from darts_hpo.runs.files import readable_errors
 
 
 def export(run: Context, genotype: Genotype) -> None:
-    """Write ``model.onnx``, where it is asked for, and ``bundle.pt``."""
+    """Write the files of the space's own, ``model.onnx``, where it is asked for, and ``bundle.pt``."""
     from darts_hpo.export import export_onnx, save_bundle
 
     folder, task = run.directory.export, run.parts.task
     network = deployed(run.networks.best(genotype, run.directory.retrain)).eval()
     deployment = dict(task.deployment())
+    with readable_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        facts = dict(run.parts.supernet.export_files(network, folder))
     if run.config.export.onnx:
         parity = export_onnx(
             network,
@@ -25,7 +29,9 @@ def export(run: Context, genotype: Genotype) -> None:
             metadata={name: json.dumps(value) for name, value in deployment.items()},
             tolerance=task.export_tolerance(),
         )
-        run.ledger.store(export=dataclasses.asdict(parity))
+        facts |= dataclasses.asdict(parity)
+    if facts:
+        run.ledger.store(export=facts)
     # Last: its presence says that the export is done.
     save_bundle(
         folder / "bundle.pt",

@@ -30,9 +30,11 @@ class Ledger:
             "primary_metric": None,
             "found": None,
             "reference": None,
+            "random": [],
             "search": None,
             "paused": None,
             "export": None,
+            "cost_labels": {},
             "stages": {},
         } | _stored(directory)
 

@@ -1,4 +1,4 @@
-"""The stages that train a plain network, the found one and the reference alike, and measure it."""
+"""The stages that train a plain network, be it found, hand-made or random, and measure it."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from darts_hpo.training.retrain import RetrainModule
 
 log = logging.getLogger(__name__)
 
-FOUND, REFERENCE = "found", "reference"
+FOUND, REFERENCE, RANDOM = "found", "reference", "random"
 
 
-def retrain(run: Context, who: str, genotype: Genotype, folder: Path) -> str | None:
+def retrain(run: Context, who: str, genotype: Genotype, folder: Path, title: str | None = None) -> str | None:
     """Train a network and keep the best epoch's in ``best.ckpt``.
 
     Args:
         run: the run.
-        who: ``found`` or ``reference``, which no budget shortens and nobody's objective looks at.
+        who: ``found``, or ``reference`` or ``random``, which no budget shortens and nobody's objective looks at.
         genotype: the network's.
         folder: for its files.
+        title: shown while it trains.
 
     Returns:
         Why the training paused; None where it is complete.
     """
     config, metric = run.config.retrain, run.parts.task.primary_metric
     module = RetrainModule(run.parts.task, run.networks.fresh(genotype), config)
-    title = "retrain" if who == FOUND else REFERENCE
-    budget = run.config.budget.retrain_epochs
-    log.info("Training the %s network for %d epochs", who, config.epochs)
+    title = title or ("retrain" if who == FOUND else who)
+    budget = run.config.budget.retrain_epochs if who == FOUND else None
+    log.info("Training %s %s network for %d epochs", "a" if who == RANDOM else "the", who, config.epochs)
     progress = StageProgress(title, config.epochs, metric)
     recorder = RetrainRecorder(
         run.directory,

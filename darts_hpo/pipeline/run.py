@@ -12,12 +12,13 @@ from darts_hpo.config import IGNORED_BY_IDENTITY, RunConfig
 from darts_hpo.costs import deployed
 from darts_hpo.errors import DartsHPOError, GenotypeError, RunDirectoryError, RunStopped
 from darts_hpo.genotype import Genotype
-from darts_hpo.pipeline.assembly import cost_key
+from darts_hpo.pipeline.assembly import cost_key, cost_labels
 from darts_hpo.pipeline.context import Context, prepare
 from darts_hpo.pipeline.exporting import export
 from darts_hpo.pipeline.ledger import Ledger
 from darts_hpo.pipeline.objective import Objective
-from darts_hpo.pipeline.retraining import FOUND, REFERENCE, evaluate_network, retrain
+from darts_hpo.pipeline.random_genotypes import draw, record
+from darts_hpo.pipeline.retraining import FOUND, RANDOM, REFERENCE, evaluate_network, retrain
 from darts_hpo.pipeline.searching import search
 from darts_hpo.runs.directory import RunDirectory
 
@@ -52,7 +53,13 @@ class Run:
             context = prepare(self.config, self.directory, self.ledger)
         self.directory.clear_stop()
         self.directory.link_latest()
-        self.ledger.store(status="RUNNING", reason=None, primary_metric=context.parts.task.primary_metric)
+        parts = context.parts
+        self.ledger.store(
+            status="RUNNING",
+            reason=None,
+            primary_metric=parts.task.primary_metric,
+            cost_labels=cost_labels(parts.costs),
+        )
         try:
             paused = self._stages(context)
             value = context.objective.value(self.ledger.metrics)
@@ -89,8 +96,9 @@ class Run:
             costs={cost_key(name) for name, node in self.config.costs.items() if node},
         )
         wants_reference = self.config.reference and self.ledger[REFERENCE] is None
+        wants_random = len(self.ledger[RANDOM]) < self.config.random
         exported = (self.directory.export / "bundle.pt").exists()
-        if objective.needs_retraining and (wants_reference or not exported):
+        if objective.needs_retraining and (wants_reference or wants_random or not exported):
             return None
         return objective.value(self.ledger.metrics)
 
@@ -118,6 +126,8 @@ class Run:
         if not (self.directory.export / "bundle.pt").exists():
             with self.ledger.stage("export"):
                 export(run, found)
+        # Last: what was found is delivered before many networks are trained only to compare it with.
+        self._random_networks(run)
         return None
 
     def _network(self, run: Context, who: str, genotype: Genotype) -> str | None:
@@ -132,6 +142,25 @@ class Run:
         with self.ledger.stage(f"evaluate_{who}"):
             self.ledger.store(**{who: evaluate_network(run, genotype, folder)}, paused=None)
         return None
+
+    def _random_networks(self, run: Context) -> None:
+        """Train and measure every random network that is asked for and not done; those of an earlier start stay."""
+        parts = run.parts
+        drawn = draw(parts.supernet, parts.relaxation.fixed, self.config.random, run.seeds.of(RANDOM))
+        genotypes = record(drawn, self.directory.random)
+        for number, genotype in list(enumerate(genotypes))[len(self.ledger[RANDOM]) :]:
+            genotype.require_space(parts.supernet.name, parts.supernet.genotype_space)
+            folder = self.directory.random / str(number)
+            trained = [self.ledger[who] for who in (FOUND, REFERENCE) if self.ledger[who]]
+            measured = next((one for one in trained if one["genotype"] == genotype.choices), None)
+            if measured is not None:
+                log.info("Random network %d is one that was trained already; it is not trained twice.", number)
+            else:
+                with self.ledger.stage(RANDOM):
+                    retrain(run, RANDOM, genotype, folder, f"{RANDOM} {number + 1} of {len(genotypes)}")
+                with self.ledger.stage(f"evaluate_{RANDOM}"):
+                    measured = evaluate_network(run, genotype, folder)
+            self.ledger.store(random=[*self.ledger[RANDOM], measured])
 
     def _found_genotype(self) -> Genotype:
         try:
@@ -150,7 +179,8 @@ class Run:
             return
         found = Genotype.load(self.directory.genotype)
         network = deployed(run.networks.best(found, self.directory.retrain)).eval()
-        write_report(self.directory.path, run.parts.task.figures(network))
+        parts = run.parts
+        write_report(self.directory.path, parts.task.figures(network), parts.supernet.figures(network))
 
     def _report_what_there_is(self) -> None:
         from darts_hpo.report import write_report

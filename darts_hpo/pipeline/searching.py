@@ -7,7 +7,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from darts_hpo.costs import CostModel
+import torch
+
+from darts_hpo.costs import CostModel, deployed
 from darts_hpo.errors import RunDirectoryError
 from darts_hpo.genotype import Genotype
 from darts_hpo.pipeline.assembly import cost_key
@@ -16,6 +18,7 @@ from darts_hpo.pipeline.fitting import budget_used_up
 from darts_hpo.pipeline.networks import working_device
 from darts_hpo.runs.files import write_json
 from darts_hpo.training.callbacks import SearchRecorder
+from darts_hpo.training.evaluation import evaluate_relaxed
 from darts_hpo.training.progress import StageProgress
 from darts_hpo.training.search import Penalty, SearchModule
 
@@ -57,7 +60,7 @@ def search(run: Context) -> str | None:
 
 
 def cost_models(run: Context) -> dict[str, CostModel]:
-    """Measured once per run, then read back: a resumed run sees the same latencies.
+    """Of the costs that decompose: measured once per run, then read back, so a resumed run sees the same latencies.
 
     Raises:
         RunDirectoryError: what was stored is damaged.
@@ -75,7 +78,8 @@ def cost_models(run: Context) -> dict[str, CostModel]:
             model.require_supernet(run.parts.supernet)
         return models
     shape = run.parts.task.input_shape
-    models = {name: CostModel.measure(run.parts.supernet, cost, shape) for name, cost in run.parts.costs.items()}
+    costs = {name: cost for name, cost in run.parts.costs.items() if cost.decomposes}
+    models = {name: CostModel.measure(run.parts.supernet, cost, shape) for name, cost in costs.items()}
     write_json(path, {name: model.to_json() for name, model in models.items()})
     return models
 
@@ -115,10 +119,12 @@ def _select(run: Context, module: SearchModule, models: Mapping[str, CostModel],
     device = working_device(run.config.trainer.accelerator)
     choices = run.parts.selector.select(relaxation, lambda options: module.discretized_score(options, device)[metric])
     discretized: dict[str, float] | None = None
+    relaxed: dict[str, float] | None = None
     if relaxation.searched:
         discretized = module.discretized_score(choices, device)
         run.intermediate_score("search", done - 1, discretized[metric])
-    costs = {name: model.exact(choices) for name, model in models.items()}
+        relaxed = _relaxed_score(run, device)
+    costs = _costs(run, models, choices)
     facts: dict[str, Any] = {
         "probabilities": supernet.genotype_probabilities(relaxation.probabilities()),
         "entropy": relaxation.entropy(),
@@ -133,7 +139,43 @@ def _select(run: Context, module: SearchModule, models: Mapping[str, CostModel],
             "entropy": facts["entropy"],
             "indicators": supernet.collapse_indicators(relaxation.probabilities()),
             "discretized_val": discretized,
+            "relaxed_val": relaxed,
+            "discretization_gap": relaxed[metric] - discretized[metric] if relaxed and discretized else None,
             "costs": {cost_key(name): value for name, value in costs.items()},
         }
     )
     return genotype
+
+
+def _relaxed_score(run: Context, device: torch.device) -> dict[str, float] | None:
+    """Val metrics of the supernet under the gates that the search ended with; None where those are no mixture.
+
+    The score of a path is that of the discretized network, and nothing would be learned from their difference.
+    """
+    relaxation, supernet = run.parts.relaxation, run.parts.supernet
+    if relaxation.kinds["eval"] != "mixture" or "mixture" not in supernet.gate_kinds:
+        return None
+    config = run.config.search
+    gates = relaxation.sample("eval", torch.Generator().manual_seed(0))  # in evaluation nothing is drawn
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        return evaluate_relaxed(
+            supernet,
+            gates,
+            run.parts.task,
+            device=device,
+            calibration_batches=config.calibration_batches,
+            batch_size=config.batch_size,
+        )
+
+
+def _costs(run: Context, models: Mapping[str, CostModel], choices: Mapping[str, str]) -> dict[str, float]:
+    """Every cost of one architecture: from the tables where there is one, else measured on the derived network."""
+    supernet, shape = run.parts.supernet, run.parts.task.input_shape
+    costs = {}
+    for name, cost in run.parts.costs.items():
+        if name in models:
+            costs[name] = models[name].exact(choices)
+            continue
+        with torch.random.fork_rng():  # building a network draws initial weights
+            costs[name] = cost.measure(deployed(supernet.derive(supernet.genotype(choices))), shape)
+    return costs

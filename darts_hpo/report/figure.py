@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 INK = "#010203"
 """Colour to draw text and lines in: it becomes dark on a light page and light on a dark one."""
 
-FOUND, REFERENCE = "#3d85c6", "#e08a3c"
-"""Colours of the found network and of the reference network, in every figure."""
+FOUND, REFERENCE, RANDOM = "#3d85c6", "#e08a3c", "#8a8f98"
+"""Colours of the found network, of the reference network and of random ones, in every figure."""
 
 OPTION_COLOURS = ("#4477aa", "#66bbdd", "#2e9a57", "#c9b13b", "#e0607a", "#a3418a", "#8a8f98", "#e0893c")
 """Colours of options by position, apart from each other for colour-blind readers and on both backgrounds."""

@@ -10,21 +10,13 @@ from typing import Any
 from urllib.parse import quote
 
 from darts_hpo.report.figure import Figure
-from darts_hpo.report.labels import COST_LABELS, metric_label
+from darts_hpo.report.labels import cost_labels, metric_label
 from darts_hpo.report.page import figures as page_figures
 from darts_hpo.report.page import header, page, table, tile, unreadable
-from darts_hpo.report.plots import search_figures, training_figures
-from darts_hpo.report.quantities import (
-    MISSING,
-    difference,
-    duration,
-    file_size,
-    quantity,
-    ratio,
-    score,
-    signed,
-)
-from darts_hpo.report.record import RunRecord, mapping, number, numbers
+from darts_hpo.report.plots import comparison_figures, search_figures, training_figures
+from darts_hpo.report.quantities import MISSING, difference, duration, file_size, quantity, ratio, score
+from darts_hpo.report.record import RunRecord, mapping, number
+from darts_hpo.report.results import results
 from darts_hpo.report.verdict import Level, judge, lead, summary
 from darts_hpo.runs import write_text
 
@@ -53,7 +45,7 @@ _SECRET = re.compile(r"(?im)^(\s*[\w.-]*(?:api_?key|token|secret|passw)[\w.-]*\s
 _SECRET_ARGUMENT = re.compile(r"(?i)([\w.-]*(?:api_?key|token|secret|passw)[\w.-]*=)\S+")
 
 
-def write_report(run_dir: Path, figures: Sequence[Figure] = ()) -> Path:
+def write_report(run_dir: Path, figures: Sequence[Figure] = (), network_figures: Sequence[Figure] = ()) -> Path:
     """Write ``report.html`` from what the run directory holds; every part may be absent.
 
     The file loads nothing: styles and pictures are inside, there is no script. All texts are escaped and
@@ -61,7 +53,8 @@ def write_report(run_dir: Path, figures: Sequence[Figure] = ()) -> Path:
 
     Args:
         run_dir: the run directory; a failed or unfinished run is reported too.
-        figures: figures of the space and the task, for example detections on test images.
+        figures: figures of the task, for example detections on test images.
+        network_figures: figures of the space, for example a drawing of the found circuit.
 
     Returns:
         Path of the report.
@@ -72,9 +65,11 @@ def write_report(run_dir: Path, figures: Sequence[Figure] = ()) -> Path:
     record = RunRecord.read(run_dir)
     sections = [
         _header(record),
-        _results(record),
+        results(record),
+        page_figures("Against random architectures", comparison_figures(record)),
         _verdict(record),
         _architecture(record),
+        page_figures("The found network", network_figures),
         page_figures("How the search went", search_figures(record)),
         page_figures("How the networks trained", training_figures(record)),
         page_figures("Examples", figures),
@@ -127,99 +122,12 @@ def _tiles(record: RunRecord) -> list[str]:
         if name and value is not None:
             note = f"reference {score(other)} ({difference(value, other)})" if other is not None else ""
             tiles.append(tile(f"{metric_label(name)}, {split}", score(value), note))
-    for key, label in COST_LABELS.items():
+    for key, label in cost_labels(record.metrics).items():
         value, other = number(mapping(found, "costs").get(key)), number(mapping(reference, "costs").get(key))
         if value is not None and key != "params_train":
             note = f"reference {quantity(other)} ({ratio(value, other)})" if other else ""
             tiles.append(tile(label, quantity(value), note))
     return tiles
-
-
-# Results
-
-
-def _results(record: RunRecord) -> str:
-    found, reference = mapping(record.metrics, "found"), mapping(record.metrics, "reference")
-    if not found and not reference:
-        return ""
-    scores, per_class = _split_scores(found, reference)
-    parts = ["<h2>Result</h2>"]
-    if scores:
-        parts.append(_score_table(scores, found, reference, record.primary_metric))
-        seeds = "One run of each: a difference below the spread between seeds means nothing. " if reference else ""
-        parts.append(
-            f'<p class="soft">{seeds}Selections were made on val; test was read once. '
-            "A bad sign: a score on test far below the one on val.</p>"
-        )
-    for group, names in per_class.items():
-        parts += [f"<h3>Per class: {escape(metric_label(group))}</h3>", _score_table(names, found, reference, None)]
-    costs = list(dict.fromkeys([*dict(numbers(mapping(found, "costs"))), *dict(numbers(mapping(reference, "costs")))]))
-    if costs:
-        parts += ["<h3>Cost</h3>", _cost_table(costs, mapping(found, "costs"), mapping(reference, "costs"))]
-    discretized = dict(numbers(mapping(record.metrics, "search", "discretized_val")))
-    if discretized:
-        named = {escape(metric_label(name)): score(value) for name, value in discretized.items()}
-        listed = ", ".join(f"<code>{name}</code> {value}" for name, value in named.items())
-        parts.append(f'<p class="soft">Before retraining, with the weights of the supernet (val): {listed}.</p>')
-    return "\n".join(parts)
-
-
-def _split_scores(
-    found: Mapping[str, Any], reference: Mapping[str, Any]
-) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Metrics of the whole split, and by group those of its classes: full name to the name shown."""
-    scores: dict[str, str] = {}
-    per_class: dict[str, dict[str, str]] = {}
-    for network in (found, reference):
-        for split in ("val", "test"):
-            for name, _ in numbers(mapping(network, split)):
-                group, slash, label = name.partition("/")
-                if slash:
-                    per_class.setdefault(group, {})[name] = label
-                else:
-                    scores[name] = metric_label(name)
-    return scores, per_class
-
-
-def _score_table(
-    names: Mapping[str, str], found: Mapping[str, Any], reference: Mapping[str, Any], primary: str | None
-) -> str:
-    splits = [s for s in ("val", "test") if mapping(found, s) or mapping(reference, s)]
-    values = {
-        (who, split): dict(numbers(mapping(network, split)))
-        for who, network in (("found", found), ("reference", reference))
-        for split in splits
-    }
-    if reference:
-        groups = "".join(f'<th colspan="3">{split}</th>' for split in splits)
-        heads = '<th class="found">found</th><th class="reference">reference</th><th>difference</th>' * len(splits)
-        heads = f'<tr class="group"><th></th>{groups}</tr><tr><th>metric</th>{heads}</tr>'
-    else:
-        heads = f"<tr><th>metric</th>{''.join(f'<th>{split}</th>' for split in splits)}</tr>"
-    rows = []
-    for name, label in names.items():
-        cells = []
-        for split in splits:
-            ours, theirs = values["found", split].get(name), values["reference", split].get(name)
-            cells.append(f"<td>{score(ours)}</td>")
-            if reference:
-                cells.append(f"<td>{score(theirs)}</td><td>{signed(ours, theirs)}</td>")
-        shown = f"<code>{escape(label)}</code>" if label == name else escape(label)
-        kind = ' class="primary"' if name == primary else ""
-        rows.append(f"<tr{kind}><td>{shown}</td>{''.join(cells)}</tr>")
-    return table(heads, rows)
-
-
-def _cost_table(names: Sequence[str], found: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
-    ours, theirs = dict(numbers(found)), dict(numbers(reference))
-    heads = '<tr><th></th><th class="found">found</th>'
-    heads += '<th class="reference">reference</th><th>found / reference</th></tr>' if reference else "</tr>"
-    rows = []
-    for name in sorted(names, key=lambda n: (list(COST_LABELS).index(n) if n in COST_LABELS else len(COST_LABELS), n)):
-        other = f"<td>{quantity(theirs.get(name))}</td><td>{ratio(ours.get(name), theirs.get(name))}</td>"
-        label = escape(COST_LABELS.get(name, name))
-        rows.append(f"<tr><td>{label}</td><td>{quantity(ours.get(name))}</td>{other if reference else ''}</tr>")
-    return table(heads, rows)
 
 
 # Search

@@ -7,8 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from darts_hpo.report.figure import FOUND, INK, REFERENCE, Figure, drawing, option_colours
-from darts_hpo.report.record import Row, RunRecord, column, mapping, number, numbers, probabilities
+from darts_hpo.report.figure import FOUND, INK, RANDOM, REFERENCE, Figure, drawing, option_colours
+from darts_hpo.report.record import (
+    Row,
+    RunRecord,
+    column,
+    mapping,
+    number,
+    numbers,
+    probabilities,
+    random_networks,
+)
+from darts_hpo.report.spread import spread
 
 MOST_AREAS = 24
 """Choices up to which each gets its own area chart; beyond, a heat map shows them all."""
@@ -68,6 +78,48 @@ def training_figures(record: RunRecord) -> list[Figure]:
                 legend=list(shown.items()),
             )
         ]
+
+
+def comparison_figures(record: RunRecord) -> list[Figure]:
+    """Scores of random networks on a line, with those of the found and of the reference network."""
+    metric, networks = record.primary_metric, random_networks(record.metrics)
+    splits = [split for split in ("test", "val") if metric and spread(networks, split, metric)]
+    if metric is None or not splits:
+        return []
+    with drawing():
+        return [
+            Figure.from_matplotlib(
+                _strip(record, metric, splits),
+                "Random architectures, found and reference",
+                f"{metric} of networks trained the same way; the bar is the mean of the random ones with twice its "
+                "standard error to both sides. A bad sign: a found network within the cloud of random ones.",
+                legend=[("random", RANDOM), ("found", FOUND), ("reference", REFERENCE)],
+            )
+        ]
+
+
+def _strip(record: RunRecord, metric: str, splits: Sequence[str]) -> Any:
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+    height = 0.6 + 0.55 * len(splits)
+    figure = MatplotlibFigure(figsize=(PAGE_WIDTH, height))
+    axis = figure.add_axes((0.06, 0.45 / height, 0.92, 1 - 0.5 / height))
+    for row, split in enumerate(splits):
+        random = spread(random_networks(record.metrics), split, metric)
+        if random is not None:
+            # In steps across the line, so that equal scores remain visible.
+            heights = [row + 0.09 * (position % 3 - 1) for position in range(len(random.values))]
+            axis.scatter(random.values, heights, color=RANDOM, s=16, alpha=0.75, linewidths=0)
+            error = 2 * (random.standard_error or 0.0)
+            axis.errorbar(random.mean, row, xerr=error, color=RANDOM, capsize=5, marker="|", markersize=16)
+        for who, colour in (("reference", REFERENCE), ("found", FOUND)):
+            value = number(mapping(record.metrics, who, split).get(metric))
+            if value is not None:
+                axis.scatter([value], [row], color=colour, marker="D", s=30, zorder=3)
+    axis.set_yticks(range(len(splits)), splits)
+    axis.set_ylim(-0.5, len(splits) - 0.5)
+    axis.set_xlabel(metric, labelpad=1.5)
+    return figure
 
 
 # Probabilities

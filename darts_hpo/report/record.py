@@ -15,6 +15,7 @@ from darts_hpo.runs import EpochLog, EpochTable, RunDirectory, RunStatus
 Row: TypeAlias = dict[str, Any]
 
 STAGES = ("search", "retrain", "reference")
+"""Stages whose curves are shown; those of random networks are not."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,12 @@ def mapping(data: Any, *keys: str) -> Mapping[str, Any]:
     for key in keys:
         data = data.get(key) if isinstance(data, Mapping) else None
     return data if isinstance(data, Mapping) else {}
+
+
+def random_networks(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The random networks of ``metrics.json``, in the order in which they were drawn."""
+    entries = metrics.get("random")
+    return [entry for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
 
 
 def number(value: Any) -> float | None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from darts_hpo.report.labels import COST_LABELS, metric_label
+from darts_hpo.report.discretization import Discretization
+from darts_hpo.report.labels import cost_labels, metric_label
+from darts_hpo.report.record import random_networks
+from darts_hpo.report.spread import spread
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,7 +19,7 @@ HEADLINE_METRICS = 2
 
 
 def results_table(metrics: Mapping[str, Any], width: int = 100) -> str:
-    """Found and reference network side by side, as text.
+    """Found, reference and random networks side by side, as text.
 
     Args:
         metrics: content of ``metrics.json``.
@@ -32,17 +35,43 @@ def results_table(metrics: Mapping[str, Any], width: int = 100) -> str:
         _add_search(table, metrics)
     for name in networks:
         table.add_column(name, justify="right")
+    random = random_networks(metrics) if networks else []
+    if random:
+        shown = f"mean +- sd of {len(random)}" if len(random) > 1 else "one"
+        table.add_column(f"random ({shown})", justify="right")
     for split in ("val", "test"):
         for metric in _headline(metrics, networks) if networks else ():
-            values = [metrics[name][split].get(metric) for name in networks]
-            table.add_row(f"{split} {metric_label(metric)}", *(_score(value) for value in values))
-    for key, label in COST_LABELS.items():
+            cells = [_score(metrics[name][split].get(metric)) for name in networks]
+            table.add_row(f"{split} {metric_label(metric)}", *cells, *_random(random, split, metric, _score))
+    for key, label in cost_labels(metrics).items():
         values = [metrics[name]["costs"].get(key) for name in networks]
         if any(value is not None for value in values):
-            table.add_row(label, *(_quantity(value) for value in values))
+            table.add_row(label, *map(_quantity, values), *_random(random, "costs", key, _quantity))
     text = io.StringIO()
     Console(file=text, width=width).print(table)
-    return text.getvalue().rstrip()
+    return f"{text.getvalue().rstrip()}{_discretization(metrics)}"
+
+
+def _random(
+    networks: Sequence[Mapping[str, Any]], group: str, name: str, shown: Callable[[float | None], str]
+) -> list[str]:
+    """The cell of a row; none where there is no column."""
+    if not networks:
+        return []
+    values = spread(networks, group, name)
+    if values is None:
+        return ["-"]
+    return [shown(values.mean) if values.deviation is None else f"{shown(values.mean)} +- {shown(values.deviation)}"]
+
+
+def _discretization(metrics: Mapping[str, Any]) -> str:
+    scores = Discretization.of(metrics)
+    if scores is None:
+        return ""
+    return (
+        f"\nSearch, val {metric_label(scores.metric)}: relaxed {scores.relaxed:.3f}, "
+        f"discretized {scores.discretized:.3f}, gap {scores.gap:+.3f}"
+    )
 
 
 def _add_search(table: Table, metrics: Mapping[str, Any]) -> None:
@@ -52,16 +81,18 @@ def _add_search(table: Table, metrics: Mapping[str, Any]) -> None:
     scores = search.get("discretized_val") or {}
     for metric in [name for name in scores if "/" not in name][:HEADLINE_METRICS]:
         table.add_row(f"val {metric_label(metric)}", _score(scores[metric]))
-    for key, label in COST_LABELS.items():
+    for key, label in cost_labels(metrics).items():
         if (search.get("costs") or {}).get(key) is not None:
             table.add_row(label, _quantity(search["costs"][key]))
 
 
 def _headline(metrics: Mapping[str, Any], networks: list[str]) -> list[str]:
-    """The primary metric and, of the others without a class name, the first ones."""
+    """The primary metric and its variants (``accuracy_noisy`` of ``accuracy``), then others without a class name."""
     primary = metrics["primary_metric"]
     others = [name for name in metrics[networks[0]]["test"] if "/" not in name and name != primary]
-    return [primary, *others[: HEADLINE_METRICS - 1]]
+    variants = [name for name in others if name.startswith(f"{primary}_")]
+    rest = [name for name in others if name not in variants]
+    return [primary, *variants, *rest[: max(0, HEADLINE_METRICS - 1 - len(variants))]]
 
 
 def _score(value: float | None) -> str:
@@ -71,4 +102,6 @@ def _score(value: float | None) -> str:
 def _quantity(value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:,.0f}" if value >= 10_000 else f"{value:.3f}"
+    if value >= 1000 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.3f}"

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from darts_hpo.report.record import RunRecord, mapping, number, numbers, probabilities
+from darts_hpo.report.record import RunRecord, mapping, number, numbers, probabilities, random_networks
+from darts_hpo.report.spread import spread
 
 Level: TypeAlias = Literal["good", "caution", "bad", "info"]
 
@@ -28,6 +29,9 @@ ONE_FOR_ALL, FEWEST_CHOICES = 0.9, 4
 """Share of choices won by one option that looks like a collapse; the number of choices it takes to say so."""
 
 FEW_EPOCHS = 5
+
+STANDARD_ERRORS = 2.0
+"""Distance from the mean of random architectures, in its standard errors, that luck alone seldom gives."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ def judge(record: RunRecord) -> list[Finding]:
         _uniformity(final, record.choices),
         _indicators(record.alphas),
         _payoff(record),
+        _against_random(record),
     ]
     return [finding for finding in findings if finding is not None]
 
@@ -196,6 +201,48 @@ def _payoff(record: RunRecord) -> Finding | None:
     if found > reference:
         return Finding("info", "The found network scores above the reference", text)
     return Finding("caution", "The found network does not score above the reference", text)
+
+
+def _against_random(record: RunRecord) -> Finding | None:
+    name, networks = record.primary_metric, random_networks(record.metrics)
+    found = number(mapping(record.metrics, "found", "val").get(name)) if name else None
+    random = spread(networks, "val", name) if name else None
+    if name is None or found is None or random is None:
+        return None
+    number_, above = len(random.values), sum(found > value for value in random.values)
+    others = f"{number_} random architecture{'s' if number_ > 1 else ''}"
+    text = (
+        f"{name} on val: {found:.3f} found; {others} trained the same way: {random.mean:.3f}"
+        f"{' on average' if number_ > 1 else ''}. "
+    )
+    error = random.standard_error
+    if error is None:
+        more = "One random architecture says nothing of their spread: ask for more with random=5."
+        return Finding("info", f"The found network scores {_side(found, random.mean)} a random one", text + more)
+    text += f"The found network scores above {'all' if above == number_ else above or 'none'} of them, "
+    if error > 0:
+        text += f"{abs(found - random.mean) / error:.1f} standard errors {_side(found, random.mean)} their mean"
+    else:
+        text += f"{_side(found, random.mean)} their mean, of which they do not differ"
+    text += f"{_on_test(record, name)}."
+    if found <= random.mean:
+        return Finding("bad", "The search does not beat random architectures", text)
+    if found - random.mean <= STANDARD_ERRORS * error:
+        lucky = f" Below {STANDARD_ERRORS:g} standard errors luck is explanation enough; train more with random=N."
+        return Finding("caution", "The search hardly beats random architectures", text + lucky)
+    return Finding("good", "The search beats random architectures", text)
+
+
+def _on_test(record: RunRecord, name: str) -> str:
+    found = number(mapping(record.metrics, "found", "test").get(name))
+    random = spread(random_networks(record.metrics), "test", name)
+    if found is None or random is None or not random.standard_error:
+        return ""
+    return f" (on test {abs(found - random.mean) / random.standard_error:.1f} {_side(found, random.mean)})"
+
+
+def _side(value: float, other: float) -> str:
+    return "above" if value > other else "below" if value < other else "exactly at"
 
 
 def _listed(names: Sequence[str], limit: int = 4) -> str:

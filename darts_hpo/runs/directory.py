@@ -42,6 +42,7 @@ class RunDirectory:
         self.search = self.path / "search"
         self.retrain = self.path / "retrain"
         self.reference = self.path / "reference"
+        self.random = self.path / "random"
         self.export = self.path / "export"
         self.progress = EpochLog(self.path / "progress.jsonl")
         """Intermediate objective values, which schedulers of an outer loop read."""

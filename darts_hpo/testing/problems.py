@@ -329,6 +329,9 @@ class SmoothProblem:
             sample=lambda phase: self.relaxation.sample(phase, generator),
             loss=self._loss,
             frozen_statistics=lambda: frozen_batchnorm(self.network),
+            draws=self.relaxation.draws,
+            weight_draws=self.relaxation.weight_draws,
+            surrogate=self.relaxation.surrogate_loss,
             clip_norm=clip_norm,
         )
         self.case = BilevelCase.recorded(problem, self.network, *batches)

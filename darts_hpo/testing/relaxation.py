@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from darts_hpo.errors import SpaceError
+from darts_hpo.errors import ConfigError, SpaceError
 from darts_hpo.relaxations.base import Phase, Relaxation
 from darts_hpo.space import Categorical, Float, Space
 from darts_hpo.supernet import Gate, Gates
@@ -103,19 +103,24 @@ class RelaxationConformance:
         generator = _generator(0)
         moved = {name: torch.zeros_like(logits) for name, logits in relaxation.logits.items()}
         for _ in range(64):
-            gates = relaxation.sample("arch", generator)
-            loss = torch.zeros((), dtype=torch.float64)
-            for gate in gates.values():
-                values = torch.linspace(1.0, 2.0, len(gate.weights), dtype=torch.float64)
-                loss = loss + (gate.weights * values).sum()
-            surrogate = relaxation.surrogate_loss(gates, loss.detach())
-            total = loss if surrogate is None else loss + surrogate
+            draws = [relaxation.sample("arch", generator) for _ in range(relaxation.draws)]
+            losses = [_linear_loss(gates) for gates in draws]
+            assert all(loss.requires_grad == relaxation.differentiable for loss in losses)
+            surrogate = relaxation.surrogate_loss(draws, [loss.detach() for loss in losses])
+            assert (surrogate is None) == relaxation.differentiable
+            total = torch.stack(losses).mean() if surrogate is None else surrogate
             for name, gradient in zip(
                 relaxation.logits, torch.autograd.grad(total, list(relaxation.logits.values())), strict=True
             ):
                 assert bool(torch.isfinite(gradient).all())
                 moved[name] += gradient.abs()
         assert all(bool((total > 0).all()) for total in moved.values())
+
+    def test_numbers_of_draws_are_positive(self) -> None:
+        """Every step draws at least once."""
+        relaxation = self.make()
+        assert relaxation.draws >= 1
+        assert relaxation.weight_draws >= 1
 
     # -- fixed choices ---------------------------------------------------------------------------------------
 
@@ -182,6 +187,38 @@ class RelaxationConformance:
         _set_logits(relaxation, lambda logits: torch.ones_like(logits).index_fill(0, torch.tensor([0]), 0.0))
         assert relaxation.argmax() == {"stem": "conv5", "neck.p4": "3x3_silu", "neck.p5": "conv3"}
 
+    def test_the_entropy_weight_ramps_up_over_the_search(self) -> None:
+        """``entropy_weight * ramp * entropy``, with the gradient of the entropy; off by default."""
+        assert self.make().regularizer() is None
+        relaxation = type(self).relaxation(SPACE, init_std=0.7, entropy_weight=2.0, entropy_start=0.5).double()
+        for progress, ramp in ((0.0, 0.0), (0.5, 0.0), (0.75, 0.5), (1.0, 1.0)):
+            relaxation.set_progress(progress)
+            term = relaxation.regularizer()
+            assert term is not None
+            assert float(term.detach()) == pytest.approx(2.0 * ramp * relaxation.entropy(), rel=1e-12)
+        before, logits = relaxation.entropy(), list(relaxation.parameters())
+        term = relaxation.regularizer()
+        assert term is not None
+        for parameter, gradient in zip(logits, torch.autograd.grad(term, logits), strict=True):
+            parameter.data -= 1e-3 * gradient
+        assert relaxation.entropy() < before, "its gradient must lower the entropy"
+
+    def test_the_gradient_of_the_entropy_stays_finite(self) -> None:
+        """Even where an option's probability is exactly zero."""
+        relaxation = type(self).relaxation(SPACE, entropy_weight=1.0).double()
+        relaxation.set_progress(1.0)
+        _set_logits(relaxation, lambda logits: torch.full_like(logits, -800.0).index_fill(0, torch.tensor([1]), 800.0))
+        term = relaxation.regularizer()
+        assert term is not None
+        term.backward()
+        assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in relaxation.parameters())
+
+    def test_an_entropy_weight_out_of_range_is_refused(self) -> None:
+        """With the key to type."""
+        for settings in ({"entropy_weight": -1.0}, {"entropy_start": 1.0}):
+            with pytest.raises(ConfigError, match=f"relaxation.{next(iter(settings))}="):
+                type(self).relaxation(SPACE, **settings)
+
     # -- state -----------------------------------------------------------------------------------------------
 
     def test_initial_logits_come_from_the_generator(self) -> None:
@@ -225,6 +262,13 @@ class RelaxationConformance:
 
 def _generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def _linear_loss(gates: Gates) -> Tensor:
+    loss = torch.zeros((), dtype=torch.float64)
+    for gate in gates.values():
+        loss = loss + (gate.weights * torch.linspace(1.0, 2.0, len(gate.weights), dtype=torch.float64)).sum()
+    return loss
 
 
 def _same_gates(one: Gates, other: Gates) -> bool:

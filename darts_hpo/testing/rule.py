@@ -6,7 +6,8 @@ of them catches the defect it is there for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import ClassVar
 
 import pytest
@@ -14,19 +15,28 @@ import torch
 from torch import Tensor
 
 from darts_hpo.bilevel.base import BilevelRule
-from darts_hpo.errors import TrainingError
+from darts_hpo.errors import ConfigError, TrainingError
 from darts_hpo.relaxations.base import Relaxation
 from darts_hpo.relaxations.binary_gates import BinaryGates
+from darts_hpo.relaxations.gumbel import GumbelSoftmax
+from darts_hpo.relaxations.score_function import ScoreFunction
 from darts_hpo.relaxations.softmax import Softmax
 from darts_hpo.space import Space
 from darts_hpo.testing.problems import BilevelCase, SmoothProblem, real_step
+
+SEVERAL_DRAWS: Mapping[str, Callable[..., Relaxation]] = {
+    "binary_gates": partial(BinaryGates, draws=3, weight_draws=2),
+    "score_function": partial(ScoreFunction, draws=3, weight_draws=2),
+}
+"""Relaxations that draw several times for a step, with and without a gradient through the gates."""
 
 
 def check_arch_step(rule: BilevelRule, case: BilevelCase) -> None:
     """An arch step moves the logits, once, and nothing else.
 
     Weights, their optimizer's state and running statistics are bit-equal afterwards and no gradient is left
-    over. Gates are drawn once; where the train batch is evaluated repeatedly, all evaluations share a memo.
+    over. Gates are drawn as often as the problem says; where the train batch is evaluated repeatedly under one
+    draw, all evaluations share a memo.
     """
     problem = case.problem
     weights, logits = _bits(problem.weights), _bits(problem.logits)
@@ -42,9 +52,10 @@ def check_arch_step(rule: BilevelRule, case: BilevelCase) -> None:
     assert len(case.of_kind("arch_step")) == 1, "an arch step must step the arch optimizer once"
     assert not case.of_kind("weight_step"), "an arch step must not step the weight optimizer"
     draws = case.of_kind("sample")
-    assert [draw.phase for draw in draws] == ["arch"], "an arch step draws gates once, for the phase 'arch'"
+    wanted = ["arch"] * problem.draws
+    assert [draw.phase for draw in draws] == wanted, f"an arch step draws gates {problem.draws} times, for 'arch'"
     evaluations = [event for event in case.of_kind("loss") if event.detail is case.train_batch]
-    if len(evaluations) > 1:
+    if len(evaluations) > problem.draws:
         assert evaluations[0].memo is not None, "repeated evaluations of a batch need a memo"
         assert len({id(event.memo) for event in evaluations}) == 1, "evaluations of a batch share one memo"
     if not rule.needs_arch_batch:
@@ -52,7 +63,10 @@ def check_arch_step(rule: BilevelRule, case: BilevelCase) -> None:
 
 
 def check_weight_step(rule: BilevelRule, case: BilevelCase) -> None:
-    """A weight step is the real optimizer's on one train batch; logits are bit-equal afterwards."""
+    """A weight step is the real optimizer's on one train batch; logits are bit-equal afterwards.
+
+    Its gradient is the mean over the problem's ``weight_draws``.
+    """
     problem = case.problem
     weights, logits = _bits(problem.weights), _bits(problem.logits)
     statistics = _bits(case.network.buffers())
@@ -64,19 +78,19 @@ def check_weight_step(rule: BilevelRule, case: BilevelCase) -> None:
     assert all(a.grad is None for a in problem.logits), "a weight step left gradients on the logits"
     assert all(w.grad is None for w in problem.weights), "a weight step left gradients on the weights"
     _check_only_read(case, case.train_batch, "a weight step")
-    assert len(case.of_kind("loss")) == 1, "a weight step evaluates the train batch once"
+    assert len(case.of_kind("loss")) == problem.weight_draws, "a weight step evaluates the train batch once per draw"
     assert len(case.of_kind("weight_step")) == 1, "a weight step must step the weight optimizer once"
     assert not case.of_kind("arch_step"), "a weight step must not step the arch optimizer"
     if statistics:
         assert not _same(statistics, case.network.buffers()), "a weight step must update running statistics"
 
     # Put everything back and ask the real optimizer.
-    moved, gates = _bits(problem.weights), case.of_kind("sample")[-1].detail
+    moved, draws = _bits(problem.weights), [event.detail for event in case.of_kind("sample")]
     _assign(problem.weights, weights)
     optimizer_state = problem.weight_optimizer.state_dict()
     problem.weight_optimizer.load_state_dict({**optimizer_state, "state": before})
     with problem.frozen_statistics():
-        loss = problem.loss(case.train_batch, gates, None)["loss"]
+        loss = torch.stack([problem.loss(case.train_batch, gates, None)["loss"] for gates in draws]).mean()
         gradients = torch.autograd.grad(loss, list(problem.weights), allow_unused=True)
     expected = real_step(problem.weight_optimizer, problem.weights, gradients, problem.clip_norm)
     _assign(problem.weights, moved)
@@ -154,9 +168,9 @@ class BilevelRuleConformance:
 
     rule: ClassVar[Callable[[], BilevelRule]]
 
-    @pytest.fixture(params=[Softmax, BinaryGates], ids=["softmax", "binary_gates"])
+    @pytest.fixture(params=[Softmax, BinaryGates, GumbelSoftmax], ids=["softmax", "binary_gates", "gumbel"])
     def relaxation(self, request: pytest.FixtureRequest) -> Callable[[Space], Relaxation]:
-        """The two poles: every option at once, and one path with the others probed."""
+        """Every option at once, one path with the others probed, and one path with a soft gradient."""
         return request.param
 
     @pytest.fixture
@@ -196,12 +210,30 @@ class BilevelRuleConformance:
     def test_arch_terms_join_the_loss(self, case: BilevelCase) -> None:
         """Further terms are part of the arch loss and of its gradient, and of nothing else."""
         problem = case.problem
-        problem.arch_terms = lambda gates, loss: {"cost": sum(1e6 * a.sum() for a in problem.logits)}  # type: ignore[dict-item]
+        problem.arch_terms = lambda loss: {"cost": sum(1e6 * a.sum() for a in problem.logits)}  # type: ignore[dict-item]
         report = type(self).rule().step(problem, case.train_batch, case.arch_batch)
         assert "arch/cost" in report
         assert "train/cost" not in report
         assert report["arch/loss"] == pytest.approx(report["arch/cost"], rel=1e-4)
         assert all(float(g.min()) > 9e5 for g in case.logit_gradients())
+
+    @pytest.mark.parametrize("relaxation", SEVERAL_DRAWS.values(), ids=SEVERAL_DRAWS)
+    def test_several_draws_are_used_or_refused(self, relaxation: Callable[..., Relaxation]) -> None:
+        """Several draws, and gates without gradient, either fulfil what one draw does or are refused in one line."""
+        problem = SmoothProblem(relaxation, clip_norm=1.0)
+        problem.train_weights(2)
+        rule, case, made = type(self).rule(), problem.case, problem.relaxation
+        assert (case.problem.draws, case.problem.weight_draws) == (made.draws, made.weight_draws)
+        try:
+            rule.require_supported(made.draws, made.differentiable)
+        except ConfigError:
+            before = _bits([*case.problem.weights, *case.problem.logits])
+            with pytest.raises(ConfigError, match=r"Use .*bilevel="):
+                rule.arch_step(case.problem, case.train_batch, case.arch_batch)
+            assert _same(before, [*case.problem.weights, *case.problem.logits]), "a refused step moved something"
+        else:
+            for check in (check_arch_step, check_weight_step, check_step):
+                check(rule, case)
 
     def test_everything_fixed_trains_the_weights_alone(self, relaxation: Callable[..., Relaxation]) -> None:
         """Without logits a step is a weight step."""

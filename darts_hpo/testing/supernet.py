@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -19,6 +20,7 @@ from darts_hpo.costs import Cost, CostModel, Flops, Parameters, deployed
 from darts_hpo.errors import GenotypeError, SpaceError
 from darts_hpo.genotype import Genotype
 from darts_hpo.normalization import frozen_batchnorm
+from darts_hpo.report.figure import Figure
 from darts_hpo.supernet import Gate, GateKind, MixedOp, Supernet, one_hot_gates
 from darts_hpo.testing.memory import saved_tensor_bytes
 
@@ -286,6 +288,17 @@ class SupernetConformance:
         for name, module in derived.named_modules():
             assert not isinstance(module, (Supernet, MixedOp)), name
         assert copy.deepcopy(derived).state_dict().keys() == derived.state_dict().keys()
+
+    def test_further_files_and_pictures_of_a_derived_network(self, supernet: Supernet, tmp_path: Path) -> None:
+        """Written twice as after an interruption; what is recorded of them is JSON, and the network stays as it is."""
+        derived = supernet.derive(supernet.genotype(random_choices(supernet, 0)))
+        network = deployed(derived).eval()
+        before = {key: value.clone() for key, value in network.state_dict().items()}
+        first, second = (dict(supernet.export_files(network, tmp_path)) for _ in range(2))
+        assert json.loads(json.dumps(first)) == first == second
+        assert all(isinstance(figure, Figure) for figure in supernet.figures(network))
+        assert not network.training
+        assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
     # -- costs ---------------------------------------------------------------------------------------
 

@@ -118,7 +118,7 @@ class EpochRecorder(Checkpoint, ABC):
         shown = {name: row.pop(name) for name in ("best", "flips") if name in row}
         row["seconds"] = time.perf_counter() - self._started
         self.table.append(row)
-        _log_scalars(trainer, self.folder.name, row)
+        _log_scalars(trainer, self.folder.relative_to(self.directory.path).as_posix(), row)
         self.on_epoch(row | shown)
         if epoch + 1 >= self.budget or self.directory.stop_requested():
             trainer.should_stop = True

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,13 +16,27 @@ from darts_hpo.bilevel.base import diverged
 from darts_hpo.errors import TrainingError
 from darts_hpo.genotype import Genotype
 from darts_hpo.normalization import recalibrate_batchnorm
-from darts_hpo.supernet import Supernet
+from darts_hpo.supernet import Gates, Supernet
 from darts_hpo.training.task import Split, Task
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, task: Task, split: Split, *, device: torch.device) -> dict[str, float]:
+def evaluate(
+    network: nn.Module,
+    task: Task,
+    split: Split,
+    *,
+    device: torch.device,
+    forward: Callable[[Any], Any] | None = None,
+) -> dict[str, float]:
     """Metrics of a network in evaluation mode on a whole split.
+
+    Args:
+        network: what is evaluated.
+        task: has data and metrics.
+        split: which.
+        device: where the network is.
+        forward: what gives the outputs of an input; None takes the network itself.
 
     Raises:
         TrainingError: an output of the network or the primary metric is not finite. (A comparison with NaN is
@@ -32,7 +48,7 @@ def evaluate(network: nn.Module, task: Task, split: Split, *, device: torch.devi
     try:
         for batch in task.loader(split, training=False):
             moved = to_device(batch, device)
-            outputs = network(task.inputs(moved))
+            outputs = (forward or network)(task.inputs(moved))
             if not _all_finite(outputs):
                 raise diverged(f"The network's outputs on the {split} split are not finite")
             metric.update(network, outputs, moved)
@@ -68,8 +84,7 @@ def inherited_network(
         batch_size: images in a batch.
     """
     network = supernet.derive(genotype, inherit_weights=True).to(device)
-    loader = task.loader("train", training=True, batch_size=batch_size, epochs=1)
-    batches = (to_device(batch, device) for batch in itertools.islice(loader, calibration_batches))
+    batches = _calibration_batches(task, device, calibration_batches, batch_size)
     recalibrate_batchnorm(network, lambda batch: network(task.inputs(batch)), batches)
     return network
 
@@ -93,6 +108,47 @@ def evaluate_choices(
         batch_size=batch_size,
     )
     return evaluate(network, task, "val", device=device)
+
+
+def evaluate_relaxed(
+    supernet: Supernet,
+    gates: Gates,
+    task: Task,
+    *,
+    device: torch.device,
+    calibration_batches: int,
+    batch_size: int,
+) -> dict[str, float]:
+    """Val metrics of a supernet itself under some gates: what the search believes that it has found.
+
+    A copy is evaluated, with BatchNorm statistics of its own as in :func:`inherited_network`; the supernet's weights
+    and statistics are left as they were. The number means something only beside that of :func:`evaluate_choices`.
+
+    Args:
+        supernet: searched.
+        gates: of every choice, as the relaxation gives them in evaluation.
+        task: has the data.
+        device: where it is evaluated.
+        calibration_batches: how many batches set the statistics; 0 keeps those of the supernet.
+        batch_size: images in a batch.
+    """
+    replica = copy.deepcopy(supernet).to(device)
+    moved = {
+        name: dataclasses.replace(gate, weights=gate.weights.detach().to(device), log_prob=None)
+        for name, gate in gates.items()
+    }
+
+    def forward(x: torch.Tensor) -> Any:
+        return replica(x, moved)
+
+    batches = _calibration_batches(task, device, calibration_batches, batch_size)
+    recalibrate_batchnorm(replica, lambda batch: forward(task.inputs(batch)), batches)
+    return evaluate(replica, task, "val", device=device, forward=forward)
+
+
+def _calibration_batches(task: Task, device: torch.device, number: int, batch_size: int) -> Iterator[Any]:
+    loader = task.loader("train", training=True, batch_size=batch_size, epochs=1)
+    return (to_device(batch, device) for batch in itertools.islice(loader, number))
 
 
 def _all_finite(outputs: Any) -> bool:

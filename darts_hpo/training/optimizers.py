@@ -11,24 +11,32 @@ from darts_hpo.errors import ConfigError, unknown_name
 from darts_hpo.training.schedules import ScheduleValues
 
 
-def _sgd(groups: list[dict[str, Any]], lr: float, momentum: float) -> Optimizer:
+def _sgd(groups: list[dict[str, Any]], lr: float, momentum: float, beta2: float) -> Optimizer:
+    del beta2  # it averages no squares
     # Nesterov momentum is plain gradient descent at momentum 0, where torch refuses the flag.
     return SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
 
 
-def _adamw(groups: list[dict[str, Any]], lr: float, momentum: float) -> Optimizer:
-    return AdamW(groups, lr=lr, betas=(momentum, 0.999))
+def _adamw(groups: list[dict[str, Any]], lr: float, momentum: float, beta2: float) -> Optimizer:
+    return AdamW(groups, lr=lr, betas=(momentum, beta2))
 
 
-OPTIMIZERS: Mapping[str, Callable[[list[dict[str, Any]], float, float], Optimizer]] = {
+OPTIMIZERS: Mapping[str, Callable[[list[dict[str, Any]], float, float, float], Optimizer]] = {
     "sgd": _sgd,
     "adamw": _adamw,
 }
-"""Builders by name: SGD with Nesterov momentum; AdamW, whose first beta is the momentum."""
+"""Builders by name, of groups, learning rate, momentum and second beta: SGD with Nesterov momentum; AdamW, whose first
+beta is the momentum."""
 
 
 def build_optimizer(
-    groups: Sequence[Mapping[str, Any]], *, name: str = "sgd", lr: float, momentum: float, weight_decay: float
+    groups: Sequence[Mapping[str, Any]],
+    *,
+    name: str = "sgd",
+    lr: float,
+    momentum: float,
+    beta2: float = 0.999,
+    weight_decay: float,
 ) -> Optimizer:
     """An optimizer over a task's parameter groups.
 
@@ -37,6 +45,7 @@ def build_optimizer(
         name: one of :data:`OPTIMIZERS`.
         lr: learning rate.
         momentum: in [0, 1).
+        beta2: in [0, 1), decay of Adam's running mean of squared gradients; SGD leaves it unused.
         weight_decay: of the groups of role ``decay``; the others get none.
 
     Raises:
@@ -48,10 +57,11 @@ def build_optimizer(
         raise ConfigError(f"weight_decay must be at least 0, not {weight_decay!r}.")
     if not lr >= 0:
         raise ConfigError(f"lr must be at least 0, not {lr!r}.")
-    if not 0 <= momentum < 1:
-        raise ConfigError(f"momentum must be in [0, 1), not {momentum!r}.")
+    for beta, value in (("momentum", momentum), ("beta2", beta2)):
+        if not 0 <= value < 1:
+            raise ConfigError(f"{beta} must be in [0, 1), not {value!r}.")
     decayed = [{**group, "weight_decay": weight_decay if group["role"] == "decay" else 0.0} for group in groups]
-    return OPTIMIZERS[name](decayed, lr, momentum)
+    return OPTIMIZERS[name](decayed, lr, momentum, beta2)
 
 
 def apply_schedule(optimizer: Optimizer, values: ScheduleValues) -> None:

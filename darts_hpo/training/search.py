@@ -67,7 +67,7 @@ class SearchModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        require_supported_gates(relaxation, supernet)
+        require_supported_gates(relaxation, supernet, rule)
         self.task, self.supernet, self.relaxation, self.rule = task, supernet, relaxation, rule
         self.config, self.penalty, self.costs = config, penalty, dict(costs or {})
         self.generator = torch.Generator().manual_seed(seed)
@@ -106,27 +106,30 @@ class SearchModule(pl.LightningModule):
         )
         return CombinedLoader(loaders, "max_size_cycle")
 
-    def on_train_epoch_start(self) -> None:
-        """Schedules of the relaxation follow the epoch."""
-        self.relaxation.set_progress(self.current_epoch / self.config.epochs)
-
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """One coupled update of logits and weights."""
         assert self._schedule is not None
         optimizers = self.optimizers()
         first = optimizers[0] if isinstance(optimizers, list) else optimizers
         self._schedule.apply(plain_optimizer(first), self.current_epoch, batch_idx)
+        done = self.current_epoch * self._schedule.steps_per_epoch + batch_idx
+        self.relaxation.set_progress(done / max(1, self._schedule.steps_per_epoch * self.config.epochs - 1))
         update = self.current_epoch >= self.config.weights_only_epochs and batch_idx % self.config.arch_every == 0
         report = self.rule.step(self.problem(optimizers), batch["train"], batch.get("arch"), update_logits=update)
         self.means.add(report)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the state of the gates' generator and the best options of the epoch before."""
-        checkpoint["search"] = {"generator": self.generator.get_state(), "best": self._previous_best}
+        """Keep the state of the gates' generator, the progress, and the best options of the epoch before."""
+        checkpoint["search"] = {
+            "generator": self.generator.get_state(),
+            "progress": self.relaxation.progress,
+            "best": self._previous_best,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore what :meth:`on_save_checkpoint` kept."""
         self.generator.set_state(checkpoint["search"]["generator"].cpu())
+        self.relaxation.set_progress(checkpoint["search"]["progress"])
         self._previous_best = checkpoint["search"]["best"]
 
     # -- the bilevel problem ------------------------------------------------------------------------------------
@@ -142,6 +145,9 @@ class SearchModule(pl.LightningModule):
             sample=self.sample,
             loss=self.batch_loss,
             frozen_statistics=self._frozen_statistics,
+            draws=self.relaxation.draws,
+            weight_draws=self.relaxation.weight_draws,
+            surrogate=self.relaxation.surrogate_loss,
             arch_terms=self._arch_terms,
             clip_norm=self.config.clip_norm,
             backward=self.manual_backward,
@@ -160,14 +166,14 @@ class SearchModule(pl.LightningModule):
     def _frozen_statistics(self) -> AbstractContextManager[None]:
         return frozen_batchnorm(self.supernet)
 
-    def _arch_terms(self, gates: Gates, loss: Tensor) -> Losses:
+    def _arch_terms(self, loss: Tensor) -> Losses:
         terms = {}
         if self.penalty is not None:
             # Of the distribution, not of the draw: an expected cost is known exactly, whatever was sampled.
             terms["penalty"] = self.penalty(loss, self.relaxation.distributions())
-        surrogate = self.relaxation.surrogate_loss(gates, loss)
-        if surrogate is not None:
-            terms["surrogate"] = surrogate
+        regularizer = self.relaxation.regularizer()
+        if regularizer is not None:
+            terms["regularizer"] = regularizer
         return terms
 
     # -- what an epoch reports ----------------------------------------------------------------------------------
@@ -220,11 +226,16 @@ class SearchModule(pl.LightningModule):
             )
 
 
-def require_supported_gates(relaxation: Relaxation, supernet: Supernet) -> None:
-    """Refuse a relaxation whose gates a supernet cannot run.
+def require_supported_gates(relaxation: Relaxation, supernet: Supernet, rule: BilevelRule | None = None) -> None:
+    """Refuse a relaxation whose gates a supernet cannot run or a rule cannot use.
+
+    Args:
+        relaxation: gives the gates.
+        supernet: runs them.
+        rule: differentiates them; None checks the supernet alone.
 
     Raises:
-        ConfigError: names the kind and those that are supported.
+        ConfigError: names what does not fit and what does.
     """
     for phase, kind in relaxation.kinds.items():
         if kind not in supernet.gate_kinds:
@@ -232,6 +243,8 @@ def require_supported_gates(relaxation: Relaxation, supernet: Supernet) -> None:
                 f"{type(relaxation).__name__} gives gates of kind {kind!r} ({phase} phase), which {supernet.name} "
                 f"cannot run; it supports {', '.join(sorted(supernet.gate_kinds))}. Choose another relaxation=..."
             )
+    if rule is not None:
+        rule.require_supported(relaxation.draws, relaxation.differentiable)
 
 
 def steps_per_epoch(loaders: Sequence[Any] | Any) -> int:

@@ -22,6 +22,7 @@ def weight_optimizer(task: Task, network: nn.Module, config: OptimizerConfig) ->
         name=config.name,
         lr=config.lr,
         momentum=config.momentum,
+        beta2=config.beta2,
         weight_decay=config.weight_decay,
     )
 

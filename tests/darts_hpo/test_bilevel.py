@@ -1,6 +1,7 @@
 """Bilevel rules against closed forms, double backward, the real optimizer, and deliberately wrong rules."""
 
 import math
+import weakref
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -13,7 +14,7 @@ from torch.optim import SGD, Adam
 from darts_hpo.bilevel import FirstOrder, SingleLevel, Unrolled
 from darts_hpo.bilevel.unrolled import virtual_sgd_step
 from darts_hpo.errors import ConfigError, TrainingError
-from darts_hpo.relaxations import BinaryGates, Softmax
+from darts_hpo.relaxations import BinaryGates, GumbelSoftmax, ScoreFunction, Softmax
 from darts_hpo.testing import BilevelRuleConformance, Quadratic, SmoothProblem
 from darts_hpo.testing.problems import real_scale, real_step
 from darts_hpo.testing.rule import (
@@ -174,6 +175,13 @@ def test_other_optimizers_are_refused():
         Unrolled(epsilon=0)
 
 
+def test_other_ways_of_drawing_are_refused_with_what_to_use():
+    with pytest.raises(ConfigError, match=r"one draw.*not relaxation\.draws=2\. Use relaxation\.draws=1, or bilevel="):
+        Unrolled().arch_step(*arguments(SmoothProblem(partial(BinaryGates, draws=2)).case))
+    with pytest.raises(ConfigError, match=r"carry no gradient.*Use bilevel=first_order, or relaxation=gumbel"):
+        Unrolled().arch_step(*arguments(SmoothProblem(ScoreFunction).case))
+
+
 # -- a smooth network ----------------------------------------------------------------------------------------
 
 
@@ -327,6 +335,88 @@ def test_the_logits_gradients_are_reduced_before_the_step():
     check_hypergradient(FirstOrder(), smooth.case, expected, relative=1e-12)
 
 
+# -- several draws -------------------------------------------------------------------------------------------
+
+
+def frozen(relaxation, **settings):
+    """A problem whose steps move nothing, so that draws of one generator can be compared."""
+    smooth = SmoothProblem(partial(relaxation, **settings), partial(SGD, lr=0.0))
+    smooth.case.problem.arch_optimizer.param_groups[0]["lr"] = 0.0
+    return smooth
+
+
+def mean_of(gradients):
+    return [torch.stack(list(parts)).mean(dim=0) for parts in zip(*gradients, strict=True)]
+
+
+@pytest.mark.parametrize("rule", [FirstOrder, SingleLevel])
+@pytest.mark.parametrize("relaxation", [BinaryGates, GumbelSoftmax, partial(GumbelSoftmax, hard=False)])
+def test_several_draws_give_the_mean_of_their_gradients_and_losses(rule, relaxation):
+    single, several = frozen(relaxation), frozen(relaxation, draws=4)
+    gradients, losses = [], []
+    for _ in range(4):
+        losses.append(rule().arch_step(*arguments(single.case))["loss"])
+        gradients.append(single.case.logit_gradients())
+    terms = rule().arch_step(*arguments(several.case))
+    torch.testing.assert_close(terms["loss"], torch.stack(losses).mean())
+    torch.testing.assert_close(several.case.logit_gradients(), mean_of(gradients), rtol=1e-12, atol=1e-14)
+    assert len({float(loss) for loss in losses}) > 1, "the draws must differ for this to mean something"
+
+
+def test_several_draws_of_a_weight_step_give_the_mean_of_their_gradients():
+    """An option that was drawn once in two gets half of its gradient, one that was never drawn none at all."""
+    single, several = frozen(BinaryGates), frozen(BinaryGates, weight_draws=2)
+    gradients = []
+    for _ in range(2):
+        single.case.problem.step_weights(single.case.train_batch)
+        gradients.append(single.case.of_kind("weight_step")[-1].detail)
+    several.case.problem.step_weights(several.case.train_batch)
+    found = several.case.of_kind("weight_step")[-1].detail
+    assert any(one is None for one in gradients[0])
+    for one, other, mean in zip(*gradients, found, strict=True):
+        if one is None and other is None:
+            assert mean is None
+        else:
+            half = sum(g / 2 for g in (one, other) if g is not None)
+            torch.testing.assert_close(mean, half, rtol=1e-12, atol=1e-14)
+
+
+def test_further_terms_count_once_and_see_the_mean_loss():
+    several = frozen(BinaryGates, draws=3)
+    problem, seen = several.case.problem, []
+
+    def terms_of(loss):
+        seen.append(float(loss.detach()))
+        return {"penalty": loss * 0.5, "regularizer": sum(a.square().sum() for a in problem.logits)}
+
+    plain = frozen(BinaryGates, draws=3)
+    bare = FirstOrder().arch_step(*arguments(plain.case))
+    problem.arch_terms = terms_of
+    terms = FirstOrder().arch_step(*arguments(several.case))
+    assert seen == [float(bare["loss"])]
+    regularizer = sum(float(a.detach().square().sum()) for a in problem.logits)
+    assert float(terms["loss"]) == pytest.approx(1.5 * float(bare["loss"]) + regularizer, rel=1e-12)
+    expected = [
+        1.5 * g + 2 * a.detach() for g, a in zip(plain.case.logit_gradients(), plain.case.problem.logits, strict=True)
+    ]
+    torch.testing.assert_close(several.case.logit_gradients(), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_the_graph_of_one_draw_is_gone_before_the_next():
+    smooth = SmoothProblem(partial(BinaryGates, draws=4))
+    hidden, alive = [], []
+    loss = smooth.case.problem.loss
+
+    def watching(*passed):
+        alive.append([reference() is not None for reference in hidden])
+        return loss(*passed)
+
+    smooth.network.stem.register_forward_hook(lambda module, inputs, output: hidden.append(weakref.ref(output)))
+    smooth.case.problem.loss = watching
+    FirstOrder().arch_step(*arguments(smooth.case))
+    assert alive == [[], [False], [False, False], [False, False, False]]
+
+
 # -- each checker catches the defect it is there for ---------------------------------------------------------
 
 
@@ -456,7 +546,7 @@ class StatisticsFrozenInWeightStep(FirstOrder):
         (StatisticsNotFrozenFirstOrder, check_arch_step, "changed running statistics"),
         (RestoredByArithmetic, check_arch_step, "moved the weights"),
         (MovesTheWeights, check_arch_step, "moved the weights"),
-        (AnotherDrawEachTime, check_arch_step, "draws gates once"),
+        (AnotherDrawEachTime, check_arch_step, "draws gates 1 times"),
         (DecidedAnewEachTime, check_arch_step, "share one memo"),
         (NeverMovesTheLogits, check_arch_step, "did not move the logits"),
         (ReadsTheArchBatchUndeclared, check_arch_step, "must not read another batch"),
@@ -476,6 +566,26 @@ def test_a_defective_rule_is_caught(rule, check, caught, relaxation):
     smooth.train_weights(2)
     with pytest.raises(AssertionError, match=caught):
         check(rule(), smooth.case)
+
+
+class DrawsOnce(FirstOrder):
+    """Takes no notice of how often the problem says to draw."""
+
+    def arch_step(self, problem, train_batch, arch_batch):
+        return super().arch_step(replace(problem, draws=1), train_batch, arch_batch)
+
+    def step(self, problem, train_batch, arch_batch, *, update_logits=True):
+        return super().step(replace(problem, weight_draws=1), train_batch, arch_batch, update_logits=update_logits)
+
+
+@pytest.mark.parametrize(
+    ("check", "caught"),
+    [(check_arch_step, "draws gates 3 times"), (check_weight_step, "evaluates the train batch once per draw")],
+)
+def test_a_rule_that_ignores_the_number_of_draws_is_caught(check, caught):
+    smooth = SmoothProblem(partial(BinaryGates, draws=3, weight_draws=2))
+    with pytest.raises(AssertionError, match=caught):
+        check(DrawsOnce(), smooth.case)
 
 
 def test_deciding_anew_would_change_the_gradient():

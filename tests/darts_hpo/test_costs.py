@@ -308,6 +308,41 @@ def test_noise_below_zero_is_clamped_and_overlap_is_refused():
         CostModel.measure(_Tiny(overlap=True), _Counted(additive=True), (1, 8, 8))
 
 
+def test_a_cost_of_whole_networks_has_no_table():
+    cost = _Counted(additive=True)
+    cost.decomposes = False
+    with pytest.raises(ConfigError, match="'counted' is measured on whole networks only"):
+        CostModel.measure(_Tiny(), cost, (1, 8, 8))
+    assert cost.calls == 0
+
+
+def test_tables_call_a_cost_by_its_label():
+    class Depth(Cost):
+        name, unit = "circuit_depth", ""
+
+        def measure(self, module, input_shape):
+            return 1.0
+
+    class Probability(Depth):
+        label = "Success probability"
+
+    class Named(Depth):
+        def __init__(self, device):
+            self.label = f"Depth on {device}"
+
+    class Timed(Depth):
+        unit = "ns"
+
+    assert [c.label for c in (Depth(), Probability(), Named("ring"), Timed())] == [
+        "Circuit depth",
+        "Success probability",
+        "Depth on ring",
+        "Circuit depth (ns)",
+    ]
+    assert [c.label for c in (Parameters(), Flops(), Latency())] == ["Parameters, deployed", "GFLOPs", "Latency (ms)"]
+    assert Depth().applies_to(nn.Identity())
+
+
 def test_stored_tables_belong_to_their_space():
     model = CostModel.measure(_Tiny(), Parameters(), (1, 8, 8))
     model.require_supernet(_Tiny())

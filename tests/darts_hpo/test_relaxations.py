@@ -1,13 +1,14 @@
 """Relaxations: the suite, and what the two poles promise beyond it."""
 
 import itertools
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
 from darts_hpo.bilevel import FirstOrder, Unrolled
-from darts_hpo.relaxations import BinaryGates, Softmax
+from darts_hpo.relaxations import BinaryGates, GumbelSoftmax, ScoreFunction, Softmax
 from darts_hpo.space import Categorical, Space
 from darts_hpo.supernet import Gate, MixedOp
 from darts_hpo.testing import RelaxationConformance, SmoothProblem, saved_tensor_bytes
@@ -20,8 +21,24 @@ class TestSoftmax(RelaxationConformance):
     relaxation = Softmax
 
 
+class TestTemperedSoftmax(RelaxationConformance):
+    relaxation = partial(Softmax, temperature=2.0, final_temperature=0.2, annealing="linear")
+
+
 class TestBinaryGates(RelaxationConformance):
     relaxation = BinaryGates
+
+
+class TestHardGumbel(RelaxationConformance):
+    relaxation = GumbelSoftmax
+
+
+class TestSoftGumbel(RelaxationConformance):
+    relaxation = partial(GumbelSoftmax, hard=False, draws=2)
+
+
+class TestScoreFunction(RelaxationConformance):
+    relaxation = ScoreFunction
 
 
 def generator(seed=0):

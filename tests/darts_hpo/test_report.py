@@ -2,6 +2,7 @@
 
 import base64
 import html.parser
+import itertools
 import json
 import math
 import random
@@ -15,7 +16,9 @@ from darts_hpo.errors import RunDirectoryError
 from darts_hpo.genotype import Genotype
 from darts_hpo.report import Figure, write_report
 from darts_hpo.report.figure import drawing, option_colours
+from darts_hpo.report.labels import cost_labels
 from darts_hpo.report.record import RunRecord
+from darts_hpo.report.spread import Spread
 from darts_hpo.report.table import results_table
 from darts_hpo.report.verdict import commitment, judge, lead, summary
 from darts_hpo.runs import EpochLog, EpochTable, RunDirectory
@@ -374,6 +377,137 @@ def test_detection_metrics_have_the_names_people_know(tmp_path):
     rows = [line.split("│")[1].strip() for line in results_table(metrics).splitlines() if "│" in line]
     assert rows[:4] == ["val mAP50-95 (map)", "val mAP50 (map50)", "test mAP50-95 (map)", "test mAP50 (map50)"]
     assert rows[4:] == ["Parameters, train form", "Parameters, deployed", "GFLOPs", "Latency (ms)"]
+
+
+# Networks to compare with
+
+
+def with_metrics(path, **values):
+    """A run directory whose ``metrics.json`` says something else."""
+    metrics = json.loads((path / "metrics.json").read_text()) | values
+    (path / "metrics.json").write_text(json.dumps(metrics))
+    return metrics
+
+
+def random_of(heights, costs=({"params_deployed": 1e6}, {"params_deployed": 3e6})):
+    """Random networks of some val scores, with test scores 0.1 below."""
+    entries = zip(heights, itertools.cycle(costs), strict=False)
+    return [
+        {"genotype": {}, "val": {"map50_95": h}, "test": {"map50_95": h - 0.1}, "costs": dict(c)} for h, c in entries
+    ]
+
+
+def test_random_networks_are_shown_by_mean_and_deviation(tmp_path):
+    path = write_run(tmp_path / "run", search_rows(CHOICES[:2], epochs=2))
+    metrics = with_metrics(path, random=random_of([0.3, 0.4]))
+    page = report(path)
+    words = page.words()
+    assert "random (mean ± sd of 2)" in words
+    assert "map50_95 0.476 0.460 +0.015 0.350 ± 0.071 0.453 0.438 +0.015 0.250 ± 0.071" in words
+    assert "mAP50 (map50) 0.761 0.737 +0.025 \u2013" in words, "what random networks lack is a dash"
+    assert re.search(r"Parameters, deployed [\d.]+ M [\d.]+ M [\d.]+\S 2\.00 M ± 1\.41 M", words)
+    assert "Random architectures, found and reference" in words
+    cells = {line.split("│")[1].strip(): line.split("│")[4].strip() for line in lines_of(metrics)}
+    assert cells["val map50_95"] == "0.350 +- 0.071"
+    assert cells["test mAP50 (map50)"] == "-"
+    assert cells["Parameters, deployed"] == "2,000,000 +- 1,414,214"
+
+
+def lines_of(metrics):
+    return [line for line in results_table(metrics).splitlines() if line.startswith("│")]
+
+
+@pytest.mark.parametrize("entries", [[], None, 3, ["x"], [{}], [{"val": 1}], [{"val": {"map50_95": None}}]])
+def test_damaged_random_networks_do_no_harm(tmp_path, entries):
+    path = write_run(tmp_path / "run", search_rows(CHOICES[:1], OPTIONS[:2], epochs=2))
+    metrics = with_metrics(path, random=entries)
+    assert "beat" not in report(path).words()
+    assert lines_of(metrics)
+
+
+def test_random_networks_stand_beside_a_found_one_alone(tmp_path):
+    path = write_run(tmp_path / "run", search_rows(CHOICES[:1], OPTIONS[:2], epochs=2))
+    with_metrics(path, random=random_of([0.3]), reference=None)
+    words = report(path).words()
+    assert "random (one)" in words
+    assert "map50_95 0.476 0.300 0.453 0.200" in words
+    assert "difference" not in words.split("Can you trust")[0].split("Cost")[0]
+
+
+@pytest.mark.parametrize(
+    ("heights", "level", "title", "said"),
+    [
+        # mean 0.38, sd 0.02, standard error 0.01: 0.476 is 9.6 of them above
+        ([0.36, 0.36, 0.40, 0.40], "good", "The search beats random architectures", "above all of them, 8.3 standard"),
+        (
+            [0.30, 0.46, 0.60],
+            "caution",
+            "The search hardly beats random architectures",
+            "above 2 of them, 0.3 standard",
+        ),
+        ([0.55, 0.5, 0.6], "bad", "The search does not beat random architectures", "above none of them, 2.6 standard"),
+        ([0.4, 0.4], "good", "The search beats random architectures", "above their mean, of which they do not differ"),
+        ([0.4], "info", "The found network scores above a random one", "One random architecture says nothing"),
+    ],
+    ids=["clear", "luck", "worse", "equal", "one"],
+)
+def test_found_is_judged_against_random(tmp_path, heights, level, title, said):
+    path = write_run(tmp_path / "run", search_rows(speed=0.2))
+    with_metrics(path, random=random_of(heights))
+    finding = next(f for f in judge(RunRecord.read(path)) if "random" in f.title)
+    assert (finding.level, finding.title) == (level, title)
+    assert said in finding.text
+    assert "0.476 found" in finding.text
+
+
+def test_standard_errors_are_those_of_the_mean():
+    values = Spread((1.0, 2.0, 3.0, 6.0))
+    assert values.mean == 3.0
+    assert values.deviation == pytest.approx(math.sqrt(14 / 3))
+    assert values.standard_error == pytest.approx(math.sqrt(14 / 3) / 2)
+    assert Spread((1.0,)).deviation is Spread((1.0,)).standard_error is None
+
+
+def test_costs_are_called_and_ordered_as_the_run_says(tmp_path):
+    path = write_run(tmp_path / "run", search_rows(CHOICES[:1], OPTIONS[:2], epochs=2))
+    metrics = json.loads((path / "metrics.json").read_text())
+    for network in ("found", "reference"):
+        metrics[network]["costs"] = {"cx": 4.0, "depth": 12.0, "params_train": 36.0, "surprise": 0.25}
+    labels = {"params_train": "Parameters, train form", "depth": "Depth on <b>", "cx": "Two-qubit gates", "none": "-"}
+    metrics = with_metrics(path, found=metrics["found"], reference=metrics["reference"], cost_labels=labels)
+    rows = [line.split("│")[1].strip() for line in lines_of(metrics)]
+    assert rows[4:] == ["Parameters, train form", "Depth on <b>", "Two-qubit gates", "surprise"]
+    assert "│ 4 │" in re.sub(" +", " ", results_table(metrics))
+    words = report(path).words()
+    assert "Depth on <b> 12 12 1.00\u00d7 Two-qubit gates 4 4 1.00\u00d7 surprise 0.25 0.25 1.00\u00d7" in words
+
+
+def test_runs_without_labels_keep_the_names_they_had():
+    old = {"found": {"costs": {"zeta": 1.0, "latency_ms": 2.0, "params_train": 3.0, "alpha": 1.0}}}
+    assert list(cost_labels(old).values()) == ["Parameters, train form", "Latency (ms)", "alpha", "zeta"]
+    assert cost_labels({"cost_labels": {"a": 1, "b": "B"}}, old)["b"] == "B"
+    assert cost_labels({}) == {}
+
+
+def test_the_relaxed_score_is_never_shown_alone(tmp_path):
+    path = write_run(tmp_path / "run", search_rows(CHOICES[:1], OPTIONS[:2], epochs=2))
+    scores = {"relaxed_val": {"map50_95": 0.4}, "discretized_val": {"map50_95": 0.25}}
+    metrics = with_metrics(path, search=scores)
+    assert "on val, map50_95 : relaxed 0.400, discretized 0.250, gap +0.150" in report(path).words()
+    assert results_table(metrics).splitlines()[-1] == (
+        "Search, val map50_95: relaxed 0.400, discretized 0.250, gap +0.150"
+    )
+    for search in ({"relaxed_val": {"map50_95": 0.4}}, {"relaxed_val": None, "discretized_val": {"map50_95": 0.25}}):
+        metrics = with_metrics(path, search=search)
+        assert "relaxed 0" not in report(path).words()
+        assert "relaxed 0" not in results_table(metrics)
+
+
+def test_pictures_of_the_network_stand_by_its_architecture(tmp_path):
+    path = write_run(tmp_path / "run", search_rows(CHOICES[:1], OPTIONS[:2], epochs=2))
+    write_report(path, [Figure("Examples of it", "x", png=PIXEL)], [Figure("A circuit", "x", png=PIXEL)])
+    text = (path / "report.html").read_text()
+    assert text.index("The architecture found") < text.index("A circuit") < text.index("Examples of it")
 
 
 def test_many_choices_become_a_heat_map(tmp_path):

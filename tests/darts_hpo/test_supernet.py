@@ -275,3 +275,9 @@ def test_names_resolve_to_choices():
     with pytest.raises(SpaceError, match="Unknown choice of tiny: 'c'"):
         _Tiny().resolve_choice("c")
     assert _Tiny().collapse_indicators({}) == {}
+
+
+def test_a_space_without_files_and_pictures_of_its_own_hands_in_none(tmp_path):
+    assert _Tiny().export_files(nn.Identity(), tmp_path) == {}
+    assert not list(tmp_path.iterdir())
+    assert list(_Tiny().figures(nn.Identity())) == []

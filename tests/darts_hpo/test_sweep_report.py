@@ -1,5 +1,6 @@
 """The report of a sweep: says what was gained, and whether to believe it."""
 
+import json
 import math
 import random
 import re
@@ -75,6 +76,19 @@ def test_every_section_is_there(tmp_path):
     assert "the loss is &lt;nan&gt;" in html
     assert "<script" not in html
     assert "http:" not in re.sub(r"data:image[^\"]*", "", html)
+
+
+def test_costs_are_called_as_the_trials_say(tmp_path):
+    swept(tmp_path)
+    record = SweepRecord.read(tmp_path)
+    for who, depth in ((record.before, 12.0), (record.after, 8.0)):
+        directory = record.directory(who.trial)
+        directory.mkdir()
+        metrics = {"found": {"costs": {"depth": depth, "gflops": 2.0}}, "cost_labels": {"depth": "Depth on <ring>"}}
+        (directory / "metrics.json").write_text(json.dumps(metrics))
+    html = text(tmp_path)
+    assert "<td>Depth on &lt;ring&gt;</td><td>12</td><td>8</td>" in html
+    assert "<td>GFLOPs</td><td>2</td><td>2</td>" in html
 
 
 def test_the_gain_is_judged_on_fresh_seeds(tmp_path):

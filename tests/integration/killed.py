@@ -1,7 +1,8 @@
 """``train.py`` that receives SIGKILL at an exact moment: ``killed.py FOLDER EPOCH BATCH|checkpoint arguments...``.
 
-FOLDER is ``search``, ``retrain`` or ``reference``. With ``checkpoint`` the kill comes when half of that epoch's
-checkpoint is written. Moments counted in batches are reached on every machine; moments watched from outside are not.
+FOLDER is ``search``, ``retrain``, ``reference`` or the number of a random network. With ``checkpoint`` the kill comes
+when half of that epoch's checkpoint is written. Moments counted in batches are reached on every machine; moments
+watched from outside are not.
 """
 
 from __future__ import annotations

@@ -50,13 +50,19 @@ def test_a_run_killed_in_every_stage_continues_bit_equally(uninterrupted: Path):
         ("retrain", 0, 5),
         ("retrain", 2, "checkpoint"),
         ("reference", 1, 0),
+        ("0", 1, "checkpoint"),  # of the random networks
+        ("1", 2, 1),
     ]
     for moment in moments:
         assert killed(folder, moment, *TOY, "run=killed"), moment
     done = run(folder, *TOY, "run=killed")
     assert done.returncode == 0, done.stderr
     assert results(directory) == results(uninterrupted)
-    for table in ("search/alphas.jsonl", "search/metrics.csv", "retrain/metrics.csv", "reference/metrics.csv"):
+    tables = [
+        "search/alphas.jsonl",
+        *(f"{stage}/metrics.csv" for stage in ("search", "retrain", "reference", "random/1")),
+    ]
+    for table in tables:
         assert without_seconds(directory / table) == without_seconds(uninterrupted / table)
     assert not list(directory.rglob("*.partial")), "what a crash left half-written is removed"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from darts_hpo.report.labels import COST_LABELS, metric_label
+from darts_hpo.report.labels import cost_labels, metric_label
 from darts_hpo.report.page import figures, header, page, table, tile, unreadable
 from darts_hpo.report.quantities import MISSING, duration, quantity, ratio, score, signed
 from darts_hpo.report.record import RunRecord, mapping, number, numbers
@@ -185,9 +185,11 @@ def _before_and_after(record: SweepRecord) -> str:
             )
             rows.append(f"<tr><td>{split} {escape(metric_label(name))}, one run</td>{cells}</tr>")
     new, old = (dict(numbers(_costs(run))) for run in (right, left))
-    for name in [name for name in COST_LABELS if name in new and name in old]:
+    for name, label in cost_labels(left, right).items():
+        if name not in new or name not in old:
+            continue
         cells = f"<td>{quantity(old[name])}</td><td>{quantity(new[name])}</td><td>{ratio(new[name], old[name])}</td>"
-        rows.append(f"<tr><td>{escape(COST_LABELS[name])}</td>{cells}</tr>")
+        rows.append(f"<tr><td>{escape(label)}</td>{cells}</tr>")
     architectures = _two_architectures(record.choices(before.trial), record.choices(after.trial))
     return "\n".join(
         [

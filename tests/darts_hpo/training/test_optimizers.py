@@ -74,12 +74,35 @@ def test_biases_have_their_own_rate() -> None:
     assert groups["bias"]["betas"] == (0.5, 0.999)
 
 
+def test_adamw_is_its_formula_with_both_betas() -> None:
+    weight = nn.Parameter(torch.tensor([[1.0, -2.0]], dtype=torch.float64))
+    groups = [{"params": [weight], "role": "decay"}]
+    optimizer = build_optimizer(groups, name="adamw", lr=0.1, momentum=0.6, beta2=0.7, weight_decay=0.01)
+    apply_schedule(optimizer, ScheduleValues(lr=0.1, bias_lr=0.1, momentum=0.6))
+    w, mean, square = weight.detach().clone(), 0.0, 0.0
+    for step in range(1, 4):
+        gradient = torch.tensor([[0.5, step - 1.5]], dtype=torch.float64)
+        weight.grad = gradient.clone()
+        optimizer.step()
+        mean, square = 0.6 * mean + 0.4 * gradient, 0.7 * square + 0.3 * gradient**2
+        update = (mean / (1 - 0.6**step)) / ((square / (1 - 0.7**step)).sqrt() + 1e-8)
+        w = w - 0.1 * 0.01 * w - 0.1 * update
+    torch.testing.assert_close(weight.detach(), w)
+
+
+def test_sgd_has_no_use_for_the_second_beta() -> None:
+    optimizer = build_optimizer(split_by_decay(network()), lr=0.1, momentum=0.9, beta2=0.5, weight_decay=0.0)
+    assert all("betas" not in group for group in optimizer.param_groups)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"name": "sdg"}, "Unknown optimizer: 'sdg'. Did you mean 'sgd'"),
         ({"lr": -1.0}, "lr must be"),
         ({"momentum": 1.0}, "momentum must be"),
+        ({"beta2": 1.0}, "beta2 must be"),
+        ({"beta2": float("nan")}, "beta2 must be"),
         ({"weight_decay": float("nan")}, "weight_decay must be"),
     ],
 )
