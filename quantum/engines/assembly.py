@@ -1,0 +1,109 @@
+"""From angles and mixture weights to one matrix per slot, all slots of a program at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from quantum.gates import QuantumGate, gate_named
+from quantum.program import Slot
+
+
+@dataclass(frozen=True)
+class Group:
+    """All candidates of one gate, among slots of one width.
+
+    Args:
+        gate: its name.
+        wires: the wires of every candidate's slot.
+        entries: positions of the candidates in the mixture.
+        slots: positions of their slots among those of the same width.
+        parameters: positions of their angles in the program's parameters, `n x n_parameters`.
+    """
+
+    gate: str
+    wires: tuple[tuple[int, ...], ...]
+    entries: tuple[int, ...]
+    slots: tuple[int, ...]
+    parameters: tuple[tuple[int, ...], ...]
+
+
+class SlotAssembly:
+    """Builds the matrices of a program's slots of one width.
+
+    Args:
+        slots: of the program, in order.
+        width: wires of the slots that are built.
+    """
+
+    def __init__(self, slots: Sequence[Slot], width: int) -> None:
+        self.width = width
+        self.n_slots = sum(len(slot.wires) == width for slot in slots)
+        groups: dict[str, list[tuple[tuple[int, ...], int, int, tuple[int, ...]]]] = {}
+        entry = offset = position = 0
+        for slot in slots:
+            for name in slot.options:
+                count = gate_named(name).n_parameters
+                if len(slot.wires) == width:
+                    angles = tuple(range(offset, offset + count))
+                    groups.setdefault(name, []).append((slot.wires, entry, position, angles))
+                entry += 1
+                offset += count
+            position += len(slot.wires) == width
+        self.groups = tuple(Group(name, *zip(*rows, strict=True)) for name, rows in groups.items())
+        self.mixed = any(len(slot.options) > 1 for slot in slots if len(slot.wires) == width)
+        order = [position for group in self.groups for position in group.slots]
+        self._slot_of_row = torch.tensor(order, dtype=torch.int64)
+        self._entry_of_row = torch.tensor([e for group in self.groups for e in group.entries], dtype=torch.int64)
+        self._row_of_slot = torch.argsort(self._slot_of_row, stable=True)
+        self._parameters = [torch.tensor(group.parameters, dtype=torch.int64) for group in self.groups]
+
+    def __call__(
+        self,
+        parameters: Tensor,
+        mixture: Tensor | None,
+        local: int,
+        form: Callable[[QuantumGate, Tensor], Tensor],
+        noise: Callable[[Group], Tensor | None] | None = None,
+    ) -> Tensor:
+        """One matrix per slot.
+
+        Args:
+            parameters: all angles of the program.
+            mixture: a weight per candidate of the program, slot after slot; None where every slot has one candidate.
+            local: dimension of a wire, 2 or 4.
+            form: the form of a gate, from its angles `n x n_parameters`.
+            noise: what follows the candidates of a group, `n x D x D`, or None where nothing does.
+
+        Returns:
+            `n_slots x D x D`, where `D` is `local**width`.
+        """
+        dim = local**self.width
+        rows = []
+        for group, index in zip(self.groups, self._parameters, strict=True):
+            angles = parameters[index.to(parameters.device)].reshape(len(group.entries), -1)
+            gate = gate_named(group.gate)
+            if gate.n_wires == self.width:
+                matrices = form(gate, angles)
+            else:  # the identity, for as many wires as needed
+                kind = form(gate, angles[:1]).dtype
+                matrices = torch.eye(dim, dtype=kind, device=parameters.device).expand(len(angles), dim, dim)
+            following = noise(group) if noise is not None else None
+            rows.append(matrices if following is None else following @ matrices)
+        stacked = torch.cat(rows)
+        if not self.mixed:
+            return stacked[self._row_of_slot.to(stacked.device)] if len(rows) > 1 else stacked
+        assert mixture is not None
+        weights = mixture[self._entry_of_row.to(mixture.device)].to(stacked.dtype)
+        total = torch.zeros(self.n_slots, dim, dim, dtype=stacked.dtype, device=stacked.device)
+        return total.index_add(0, self._slot_of_row.to(stacked.device), weights[:, None, None] * stacked)
+
+
+@lru_cache(maxsize=256)
+def slot_assembly(slots: tuple[Slot, ...], width: int) -> SlotAssembly:
+    """The assembly of some slots; it is kept."""
+    return SlotAssembly(slots, width)

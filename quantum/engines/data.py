@@ -1,0 +1,244 @@
+"""Where data enter a circuit: encodings as product states, or as operations on a state, one per sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from darts_hpo.errors import ConfigError
+from quantum.circuit import Input, Operation
+from quantum.gates import QuantumGate, gate_named
+from quantum.program import Encoding
+
+Form = Callable[[QuantumGate, Tensor], Tensor]
+Following = Callable[[str, tuple[int, ...]], Tensor | None]
+"""What follows a gate on some wires, `D x D`, or None: noise."""
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Operations of one gate on different wires, applied at once.
+
+    Args:
+        gate: its name.
+        wires: of the operations, all one-wire.
+        features: position of the feature of every angle; 0 where the angle is a constant.
+        scales: what the feature is multiplied with; 0 where the angle is a constant.
+        constants: what is added.
+    """
+
+    gate: str
+    wires: tuple[int, ...]
+    features: tuple[tuple[int, ...], ...]
+    scales: tuple[tuple[float, ...], ...]
+    constants: tuple[tuple[float, ...], ...]
+
+
+def amplitudes(inputs: Tensor, n_wires: int, dtype: torch.dtype) -> Tensor:
+    """Samples as normalised states (amplitude encoding).
+
+    Args:
+        inputs: `B x F`, real or complex, `F` at most `2**n_wires`; the rest is padded with zeros.
+        n_wires: `n`.
+        dtype: complex.
+
+    Returns:
+        `2**n x B`.
+
+    Raises:
+        ConfigError: too many features, or a sample of zeros, which is no state.
+    """
+    if inputs.shape[1] > 2**n_wires:
+        raise ConfigError(f"Amplitude encoding holds {2**n_wires} features on {n_wires} wires, not {inputs.shape[1]}.")
+    norms = inputs.abs().square().sum(dim=1, keepdim=True).sqrt()
+    if bool((norms == 0).any()):
+        raise ConfigError("A sample is all zeros; amplitude encoding cannot normalise it.")
+    state = (inputs / norms).to(dtype)
+    return torch.nn.functional.pad(state, (0, 2**n_wires - inputs.shape[1])).T
+
+
+def local_matrices(
+    encoding: Encoding, inputs: Tensor, form: Form, following: Following | None = None
+) -> tuple[list[int], Tensor]:
+    """The matrix that an encoding of one-wire operations is on every wire it touches.
+
+    Args:
+        encoding: without operations on several wires.
+        inputs: `B x F`.
+        form: of a gate, from angles `... x n_parameters`.
+        following: noise.
+
+    Returns:
+        The wires, and `n_touched x d x d x B`.
+    """
+    columns, touched = _columns(encoding)
+    total: Tensor | None = None
+    for column in columns:
+        matrices = _column_matrices(column, inputs, form)
+        if following is not None:
+            matrices = _followed(matrices, [following(column.gate, (wire,)) for wire in column.wires])
+        if total is None:
+            dim = matrices.shape[1]
+            identity = torch.eye(dim, dtype=matrices.dtype, device=matrices.device)
+            total = identity[None, :, :, None].expand(len(touched), dim, dim, len(inputs))
+        rows = [touched.index(wire) for wire in column.wires]
+        if rows == list(range(len(touched))):
+            total = torch.einsum("wijb,wjkb->wikb", matrices, total)
+        else:
+            changed = torch.einsum("wijb,wjkb->wikb", matrices, total[rows])
+            total = total.index_copy(0, torch.tensor(rows, device=changed.device), changed)
+    assert total is not None  # an encoding without operations is None and never comes here
+    return touched, total
+
+
+def apply_encoding(
+    state: Tensor,
+    encoding: Encoding,
+    inputs: Tensor,
+    n_wires: int,
+    local: int,
+    form: Form,
+    following: Following | None = None,
+) -> Tensor:
+    """The state of every sample after an encoding's operations.
+
+    Args:
+        state: `local**n_wires x B`.
+        encoding: not an amplitude encoding.
+        inputs: `B x F`.
+        n_wires: of the state.
+        local: dimension of a wire.
+        form: of a gate.
+        following: noise.
+    """
+    if all(len(operation.wires) == 1 for operation in encoding.operations):
+        touched, matrices = local_matrices(encoding, inputs, form, following)
+        for wire, matrix in zip(touched, matrices, strict=True):
+            shaped = state.reshape(local**wire, local, -1, state.shape[-1])
+            state = torch.einsum("ijb,ljrb->lirb", matrix, shaped).reshape(state.shape)
+        return state
+    for operation in encoding.operations:  # operations on several wires come one by one
+        matrix = form(gate_named(operation.gate), _angles(operation, inputs))
+        noise = following(operation.gate, operation.wires) if following is not None else None
+        if noise is not None:
+            matrix = noise.to(matrix) @ matrix
+        k, batch = len(operation.wires), state.shape[-1]
+        axes = state.reshape([local] * n_wires + [batch]).movedim(operation.wires, tuple(range(k)))
+        moved = torch.einsum("bij,jrb->irb", matrix, axes.reshape(local**k, -1, batch)).reshape(axes.shape)
+        state = moved.movedim(tuple(range(k)), operation.wires).reshape(state.shape)
+    return state
+
+
+def product_state(vectors: Tensor) -> Tensor:
+    """The joint state of wires that are not entangled.
+
+    Args:
+        vectors: `n x d x B`, one state per wire.
+
+    Returns:
+        `d**n x B`.
+    """
+    state = vectors[0]
+    for vector in vectors[1:]:
+        state = (state[:, None, :] * vector[None, :, :]).reshape(-1, state.shape[-1])
+    return state
+
+
+class EncodedInputs:
+    """Keeps the encoded state of a batch while the batch lives.
+
+    An encoding has no trained parameter, and one batch is run several times: by the steps of a bilevel rule, by
+    several draws of gates.
+    """
+
+    def __init__(self) -> None:
+        # Keys are compared by identity: tensors that are equal in value are other batches.
+        self._states: Any = WeakTensorKeyDictionary()
+
+    def get(self, inputs: Tensor, key: object, make: Callable[[], Tensor]) -> Tensor:
+        """The state under a key, made where it is not known or the batch was changed in place."""
+        if inputs.requires_grad or inputs.is_inference():  # the latter do not tell whether they were changed
+            return make()
+        kept = self._states.setdefault(inputs, {})
+        version = inputs._version
+        if key not in kept or kept[key][0] != version:
+            # A tensor made in inference mode could not be used in training afterwards.
+            with torch.inference_mode(False), torch.no_grad():
+                kept[key] = (version, make())
+        return kept[key][1]
+
+    def __reduce__(self) -> tuple[type[EncodedInputs], tuple[()]]:
+        """Copies start empty: what is kept belongs to tensors of this process."""
+        return EncodedInputs, ()
+
+
+@lru_cache(maxsize=256)
+def _columns(encoding: Encoding) -> tuple[tuple[_Column, ...], list[int]]:
+    """Operations in order, those of one gate at the same depth together, and the wires that are touched."""
+    depth: dict[int, int] = {}
+    layers: dict[tuple[int, str], list[Operation]] = {}
+    for operation in encoding.operations:
+        (wire,) = operation.wires
+        depth[wire] = depth.get(wire, 0) + 1
+        layers.setdefault((depth[wire], operation.gate), []).append(operation)
+    columns = []
+    for (_, gate), operations in sorted(layers.items(), key=lambda item: item[0][0]):
+        rows = [[_linear(angle) for angle in operation.angles] for operation in operations]
+        columns.append(
+            _Column(
+                gate,
+                tuple(operation.wires[0] for operation in operations),
+                tuple(tuple(feature for feature, _, _ in row) for row in rows),
+                tuple(tuple(scale for _, scale, _ in row) for row in rows),
+                tuple(tuple(constant for _, _, constant in row) for row in rows),
+            )
+        )
+    return tuple(columns), sorted(depth)
+
+
+def _linear(angle: object) -> tuple[int, float, float]:
+    """Feature, scale and constant of an angle."""
+    if isinstance(angle, Input):
+        return angle.index, angle.scale, 0.0
+    assert isinstance(angle, int | float)  # nothing of an encoding is trained
+    return 0, 0.0, float(angle)
+
+
+def _column_matrices(column: _Column, inputs: Tensor, form: Form) -> Tensor:
+    """`n_operations x d x d x B`."""
+    n = len(column.wires)
+    if not column.features[0]:
+        matrices = form(gate_named(column.gate), inputs.new_zeros(n, 1, 0))
+        return matrices.permute(0, 2, 3, 1).expand(-1, -1, -1, len(inputs))
+    features = torch.tensor(column.features, device=inputs.device)
+    scales = torch.tensor(column.scales, dtype=inputs.dtype, device=inputs.device)
+    constants = torch.tensor(column.constants, dtype=inputs.dtype, device=inputs.device)
+    angles = inputs[:, features] * scales + constants if any(map(any, column.scales)) else None
+    if angles is None:  # constants only
+        matrices = form(gate_named(column.gate), constants)
+        return matrices.unsqueeze(-1).expand(-1, -1, -1, len(inputs))
+    return form(gate_named(column.gate), angles).permute(1, 2, 3, 0)
+
+
+def _followed(matrices: Tensor, noise: list[Tensor | None]) -> Tensor:
+    """`n_operations x d x d x B`, each followed by its noise."""
+    if all(factor is None for factor in noise):
+        return matrices
+    identity = torch.eye(matrices.shape[1])
+    factors = torch.stack([(identity if factor is None else factor).to(matrices) for factor in noise])
+    return torch.einsum("wij,wjkb->wikb", factors, matrices)
+
+
+def _angles(operation: Operation, inputs: Tensor) -> Tensor:
+    """`B x n_parameters`."""
+    columns = []
+    for angle in operation.angles:
+        feature, scale, constant = _linear(angle)
+        columns.append(inputs[:, feature] * scale + constant if scale else inputs.new_full((len(inputs),), constant))
+    return torch.stack(columns, dim=1) if columns else inputs.new_zeros(len(inputs), 0)

@@ -1,0 +1,313 @@
+"""How a circuit becomes a few matrix products: gates folded into windows of neighbouring wires.
+
+A plan is made once for a sequence of one- and two-wire slots; it knows no numbers. The numbers, one matrix per slot,
+go through it in a handful of batched products that do not depend on the size of the data batch. One plan serves every
+local dimension: 2 for amplitudes, 4 for Pauli vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A slot's matrix on its wires.
+
+    Args:
+        index: position among the matrices for so many wires.
+        wires: one or two.
+    """
+
+    index: int
+    wires: tuple[int, ...]
+
+
+@dataclass
+class _Pair:
+    """A two-wire matrix with the one-wire matrices that are folded into it, by side and in order of time."""
+
+    index: int
+    wires: tuple[int, int]
+    before: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
+    after: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
+
+
+@dataclass
+class _Block:
+    """Folded matrices that become one matrix on a window of wires."""
+
+    wires: tuple[int, ...]
+    members: list[Placed] = field(default_factory=list)
+
+    def span(self, wires: Sequence[int]) -> tuple[int, ...]:
+        union = sorted({*self.wires, *wires})
+        return tuple(range(union[0], union[-1] + 1))
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """Windows that are built alike, so in one go.
+
+    Args:
+        size: wires of the window.
+        steps: for each member its wires within the window.
+        sources: for each member the folded matrices, one per window.
+        blocks: the windows' positions in the order of application.
+    """
+
+    size: int
+    steps: tuple[tuple[int, ...], ...]
+    sources: tuple[tuple[int, ...], ...]
+    blocks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Folding:
+    """Index tables of the folding.
+
+    Args:
+        chains: one-wire matrices, `n_chains x length`, in order of time: 0 for the identity, else position plus 1.
+        pairs: positions of the two-wire matrices that are kept, in order.
+        before: for each pair the chains on its two wires that precede it, `n_pairs x 2`; -1 for none.
+        after: likewise those that follow it.
+        flipped: pairs given as (high wire, low wire).
+        singles: chains on wires without any pair.
+    """
+
+    chains: tuple[tuple[int, ...], ...]
+    pairs: tuple[int, ...]
+    before: tuple[tuple[int, int], ...]
+    after: tuple[tuple[int, int], ...]
+    flipped: tuple[int, ...]
+    singles: tuple[int, ...]
+
+
+class FusionPlan:
+    """A plan for slots in order of time.
+
+    Args:
+        n_wires: of the circuit.
+        slots: one- and two-wire matrices; the two kinds are numbered apart.
+        window: most wires of a window, at least 2.
+
+    Attributes:
+        windows: the wires of every window, in the order of application.
+    """
+
+    def __init__(self, n_wires: int, slots: Sequence[Placed], window: int) -> None:
+        self.n_wires = n_wires
+        self._tables: dict[tuple[str, torch.device], Tensor] = {}
+        pairs, singles, order = _fold(slots)
+        chains: dict[tuple[int, ...], int] = {}
+
+        def chain(members: list[int]) -> int:
+            return chains.setdefault(tuple(members), len(chains)) if members else -1
+
+        before = tuple((chain(pair.before[0]), chain(pair.before[1])) for pair in pairs)
+        after = tuple((chain(pair.after[0]), chain(pair.after[1])) for pair in pairs)
+        single_chains = tuple(chain(members) for members in singles.values())
+        length = max((len(members) for members in chains), default=0)
+        # Position 0 is the identity, so that a plan does not depend on how many matrices there are beside its own.
+        padded = tuple(tuple(m + 1 for m in members) + (0,) * (length - len(members)) for members in chains)
+        flipped = tuple(i for i, pair in enumerate(pairs) if pair.wires[0] > pair.wires[1])
+        self._folding = _Folding(padded, tuple(p.index for p in pairs), before, after, flipped, single_chains)
+        folded = [Placed(i, tuple(sorted(pair.wires))) for i, pair in enumerate(pairs)]
+        members = [folded[i] for i in order] + [
+            Placed(i, (wire,)) for i, wire in enumerate(singles)
+        ]  # lone wires touch nothing else: their place in time does not matter
+        blocks = _windows(members, window)
+        self.windows: tuple[tuple[int, ...], ...] = tuple(block.wires for block in blocks)
+        self._recipes = _recipes(blocks)
+
+    # -- numbers --------------------------------------------------------------------------------------------------
+
+    def matrices(self, single: Tensor, double: Tensor) -> list[Tensor]:
+        """The matrix of every window.
+
+        Args:
+            single: one-wire matrices, `n x d x d`.
+            double: two-wire matrices, `n x d*d x d*d`.
+
+        Returns:
+            One `d**m x d**m` matrix per window of `m` wires, in the order of :attr:`windows`.
+        """
+        local = single.shape[-1]
+        chains = self._chains(single)
+        pairs = self._pairs(double, chains, local)
+        found: list[Tensor | None] = [None] * len(self.windows)
+        for number, recipe in enumerate(self._recipes):
+            built = self._build(number, recipe, pairs, chains, local)
+            for place, matrix in zip(recipe.blocks, built.unbind(0), strict=True):
+                found[place] = matrix
+        return [matrix for matrix in found if matrix is not None]
+
+    def _chains(self, single: Tensor) -> Tensor | None:
+        folding = self._folding
+        if not folding.chains:
+            return None
+        identity = torch.eye(single.shape[-1], dtype=single.dtype, device=single.device)
+        padded = torch.cat([identity.unsqueeze(0), single])
+        table = self._table("chains", folding.chains, single.device)
+        total = padded[table[:, 0]]
+        for step in range(1, table.shape[1]):
+            total = padded[table[:, step]] @ total
+        return total
+
+    def _pairs(self, double: Tensor, chains: Tensor | None, local: int) -> Tensor:
+        folding = self._folding
+        pairs = double if folding.pairs == tuple(range(len(double))) else double[list(folding.pairs)]
+        if chains is not None:
+            padded = torch.cat([chains, torch.eye(local, dtype=chains.dtype, device=chains.device).unsqueeze(0)])
+            # A chain of -1 is the identity, which stands last.
+            if any(c >= 0 for row in folding.before for c in row):
+                table = self._table("before", folding.before, double.device)
+                pairs = pairs @ _kron(padded[table[:, 0]], padded[table[:, 1]])
+            rows = [i for i, row in enumerate(folding.after) if max(row) >= 0]
+            if rows:
+                table = self._table("after", folding.after, double.device)
+                pairs = _kron(padded[table[:, 0]], padded[table[:, 1]]) @ pairs
+        if folding.flipped:
+            n = len(folding.pairs)
+            turned = pairs.reshape(n, local, local, local, local).permute(0, 2, 1, 4, 3).reshape(pairs.shape)
+            if len(folding.flipped) == n:
+                return turned
+            mask = self._table("flipped", tuple(i in folding.flipped for i in range(n)), double.device)
+            pairs = torch.where(mask[:, None, None], turned, pairs)
+        return pairs
+
+    def _build(self, number: int, recipe: _Recipe, pairs: Tensor, chains: Tensor | None, local: int) -> Tensor:
+        """Window matrices of one recipe, `n_windows x D x D`."""
+        total: Tensor | None = None
+        for step, (wires, sources) in enumerate(zip(recipe.steps, recipe.sources, strict=True)):
+            if len(wires) == 2:
+                table = self._table(f"recipe{number}.{step}", sources, pairs.device)
+                matrices = pairs if sources == tuple(range(len(pairs))) else pairs[table]
+            else:
+                assert chains is not None  # a lone wire has a chain
+                positions = tuple(self._folding.singles[source] for source in sources)
+                matrices = chains[self._table(f"recipe{number}.{step}", positions, pairs.device)]
+            total = (
+                _embed(matrices, wires, recipe.size, local)
+                if total is None
+                else _multiply(matrices, wires, total, recipe.size, local)
+            )
+        assert total is not None  # a window has at least one member
+        return total
+
+    def _table(self, name: str, values: object, device: torch.device) -> Tensor:
+        key = (name, device)
+        if key not in self._tables:
+            with torch.inference_mode(False):  # a table made in inference mode could not be used in training
+                self._tables[key] = torch.tensor(values, device=device)
+        return self._tables[key]
+
+
+@lru_cache(maxsize=256)
+def fusion_plan(n_wires: int, slots: tuple[Placed, ...], window: int) -> FusionPlan:
+    """The plan of some slots; plans are kept."""
+    return FusionPlan(n_wires, slots, window)
+
+
+def _fold(slots: Sequence[Placed]) -> tuple[list[_Pair], dict[int, list[int]], list[int]]:
+    """Attach every one-wire matrix to the next pair on its wire, else to the last one.
+
+    Returns:
+        The pairs in order of time, the one-wire matrices of wires without pairs, and the order of the pairs.
+    """
+    pairs: list[_Pair] = []
+    waiting: dict[int, list[int]] = {}
+    for slot in slots:
+        if len(slot.wires) == 1:
+            waiting.setdefault(slot.wires[0], []).append(slot.index)
+            continue
+        pair = _Pair(slot.index, (slot.wires[0], slot.wires[1]))
+        for side, wire in enumerate(pair.wires):
+            pair.before[side].extend(waiting.pop(wire, []))
+        pairs.append(pair)
+    lone = {}
+    for wire in sorted(waiting):
+        last = next((pair for pair in reversed(pairs) if wire in pair.wires), None)
+        if last is None:
+            lone[wire] = waiting[wire]
+        else:
+            last.after[last.wires.index(wire)].extend(waiting[wire])
+    return pairs, lone, list(range(len(pairs)))
+
+
+def _windows(members: Sequence[Placed], window: int) -> list[_Block]:
+    """Greedy windows in an order that respects time.
+
+    A member joins the first window, not earlier than the last one that shares a wire with it, whose span of wires
+    stays small enough. A window takes every set of wires once: layers of a regular circuit then make windows that are
+    built alike, which is what lets them be built together.
+    """
+    blocks: list[_Block] = []
+    for member in members:
+        earliest = max((i for i, block in enumerate(blocks) if set(block.wires) & set(member.wires)), default=0)
+        for block in blocks[earliest:]:
+            span = block.span(member.wires)
+            contiguous = len(block.wires) == block.wires[-1] - block.wires[0] + 1
+            fits = len(span) <= window and contiguous
+            inside = set(member.wires) <= set(block.wires)
+            if (fits or inside) and all(other.wires != member.wires for other in block.members):
+                block.wires = block.wires if inside else span
+                block.members.append(member)
+                break
+        else:
+            wires = member.wires
+            if wires[-1] - wires[0] < window:
+                wires = tuple(range(wires[0], wires[-1] + 1))
+            blocks.append(_Block(wires, [member]))
+    return blocks
+
+
+def _recipes(blocks: Sequence[_Block]) -> tuple[_Recipe, ...]:
+    groups: dict[tuple[int, tuple[tuple[int, ...], ...]], list[int]] = {}
+    for place, block in enumerate(blocks):
+        steps = tuple(tuple(block.wires.index(wire) for wire in member.wires) for member in block.members)
+        groups.setdefault((len(block.wires), steps), []).append(place)
+    return tuple(
+        _Recipe(
+            size,
+            steps,
+            tuple(tuple(blocks[place].members[step].index for place in places) for step in range(len(steps))),
+            tuple(places),
+        )
+        for (size, steps), places in groups.items()
+    )
+
+
+def _kron(a: Tensor, b: Tensor) -> Tensor:
+    n, d, e = len(a), a.shape[-1], b.shape[-1]
+    return (a[:, :, None, :, None] * b[:, None, :, None, :]).reshape(n, d * e, d * e)
+
+
+def _embed(matrices: Tensor, wires: tuple[int, ...], size: int, local: int) -> Tensor:
+    """Matrices on some wires of a window, identity on the others."""
+    dim = local**size
+    if len(wires) == size:
+        return matrices
+    identity = torch.eye(dim, dtype=matrices.dtype, device=matrices.device)
+    return _multiply(matrices, wires, identity.expand(len(matrices), dim, dim), size, local)
+
+
+def _multiply(matrices: Tensor, wires: tuple[int, ...], total: Tensor, size: int, local: int) -> Tensor:
+    """The product of matrices on some wires with whole-window matrices, `n x D x D`."""
+    n, dim, k = len(matrices), local**size, len(wires)
+    if len(wires) == size:
+        return matrices @ total
+    if wires == tuple(range(wires[0], wires[0] + k)):
+        left = local ** wires[0]
+        shaped = total.reshape(n, left, local**k, -1)
+        return (matrices[:, None] @ shaped).reshape(n, dim, dim)
+    axes = total.reshape([n] + [local] * size + [dim])
+    places, first = tuple(wire + 1 for wire in wires), tuple(range(1, k + 1))
+    moved = axes.movedim(places, first)
+    product = (matrices @ moved.reshape(n, local**k, -1)).reshape(moved.shape)
+    return product.movedim(first, places).reshape(n, dim, dim)
