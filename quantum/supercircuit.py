@@ -120,6 +120,10 @@ class Supercircuit(Supernet):
         _require_known("mixing", mixing, MIXINGS)
         for stage in noisy:
             _require_known("noisy", stage, STAGES)
+        if noise is None and set(noisy) - {"evaluation"}:  # which is the default, and harmless
+            raise ConfigError(
+                f"supernet.noisy={list(noisy)} needs a noise model; choose noise=device or noise=uniform."
+            )
         if n_wires < 1 or n_layers < 1:
             raise ConfigError(f"supernet.n_wires={n_wires}, n_layers={n_layers}: expected at least 1 of each.")
         self.n_wires, self.n_layers, self.style = n_wires, n_layers, style
@@ -209,7 +213,11 @@ class Supercircuit(Supernet):
         return self._space
 
     def forward(self, x: Tensor, gates: Gates) -> Tensor:
-        """Outputs `B x n_outputs` of samples `B x n_inputs` under the gates."""
+        """Outputs `B x n_outputs` of samples `B x n_inputs` under the gates.
+
+        The small matrices of all candidates are always there, so the whole weight vector of a gate counts, and options
+        that are not active have a derivative too.
+        """
         self.check_gates(gates)
         slots = [self._weights_of(item, gates) for item in self._elements if isinstance(item.element, Slot)]
         data = [self._weights_of(item, gates) for item in self._elements if isinstance(item.element, DataSlot)]
@@ -281,25 +289,18 @@ class Supercircuit(Supernet):
         return indicators
 
     def export_files(self, network: nn.Module, folder: Path) -> Mapping[str, Any]:
-        """``circuit.json``, OpenQASM 2 and 3, and the drawing of the found circuit."""
-        from quantum.export.files import write_circuit_files
+        """``circuit.json``, OpenQASM 2 and 3, and the drawing of the found circuit; its trainability."""
+        from quantum.artifacts import write_artifacts
 
         assert isinstance(network, QuantumNetwork)
-        return {"circuit": write_circuit_files(folder, network.circuit, network.weights.detach(), {})}
+        return write_artifacts(network, folder)
 
     def figures(self, network: nn.Module) -> Sequence[Figure]:
         """The drawing of the found circuit."""
-        from darts_hpo.report.figure import Figure
-        from quantum.drawing import draw
+        from quantum.artifacts import artifact_figures
 
         assert isinstance(network, QuantumNetwork)
-        drawing = draw(network.circuit, network.weights.detach())
-        caption = (
-            f"{network.circuit.n_two_qubit} gates on two wires, depth {network.circuit.depth}, "
-            f"{network.circuit.n_weights} trained angles. A wire without gates towards the others would be a bad sign: "
-            "it computes alone."
-        )
-        return [Figure("The found circuit", caption, svg=drawing)]
+        return artifact_figures(network)
 
     # -- details --------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,18 @@ def apply(state: Tensor, matrix: Tensor, wires: tuple[int, ...], n_wires: int, l
     return result
 
 
+def product(state: Tensor, matrix: Tensor, wires: tuple[int, ...], n_wires: int, local: int) -> Tensor:
+    """As :func:`apply`, for where autograd does not look: within a function that brings its own backward pass."""
+    m = len(wires)
+    if _neighbours(wires):
+        left = local ** wires[0]
+        shaped = state.reshape(left, local**m, -1)
+        return torch.bmm(matrix.resolve_conj().expand(left, -1, -1), shaped).reshape(state.shape)
+    axes = _to_front(state, wires, n_wires, local)
+    moved = (matrix @ axes.reshape(local**m, -1)).reshape(axes.shape)
+    return moved.movedim(tuple(range(m)), wires).reshape(state.shape)
+
+
 def outer_product(left: Tensor, right: Tensor, wires: tuple[int, ...], n_wires: int, local: int) -> Tensor:
     """`left right^T` over all but some wires: the conjugate of the gradient by the matrix on these wires.
 
@@ -52,14 +64,7 @@ class _Application(torch.autograd.Function):
 
     @staticmethod
     def forward(state: Tensor, matrix: Tensor, wires: tuple[int, ...], n_wires: int, local: int) -> Tensor:
-        m = len(wires)
-        if _neighbours(wires):
-            left = local ** wires[0]
-            shaped = state.reshape(left, local**m, -1)
-            return torch.bmm(matrix.resolve_conj().expand(left, -1, -1), shaped).reshape(state.shape)
-        axes = _to_front(state, wires, n_wires, local)
-        moved = (matrix @ axes.reshape(local**m, -1)).reshape(axes.shape)
-        return moved.movedim(tuple(range(m)), wires).reshape(state.shape)
+        return product(state, matrix, wires, n_wires, local)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -60,7 +60,9 @@ class SlotAssembly:
         self._slot_of_row = torch.tensor(order, dtype=torch.int64)
         self._entry_of_row = torch.tensor([e for group in self.groups for e in group.entries], dtype=torch.int64)
         self._row_of_slot = torch.argsort(self._slot_of_row, stable=True)
-        self._parameters = [torch.tensor(group.parameters, dtype=torch.int64) for group in self.groups]
+        self._counts = [len(group.entries) * len(group.parameters[0]) for group in self.groups]
+        read = [position for group in self.groups for row in group.parameters for position in row]
+        self._parameters = torch.tensor(read, dtype=torch.int64)
 
     def __call__(
         self,
@@ -84,8 +86,10 @@ class SlotAssembly:
         """
         dim = local**self.width
         rows = []
-        for group, index in zip(self.groups, self._parameters, strict=True):
-            angles = parameters[index.to(parameters.device)].reshape(len(group.entries), -1)
+        # One gather for all gates: it is what costs time where there are few wires, not the arithmetic.
+        read = parameters.index_select(0, self._parameters.to(parameters.device)).split(self._counts)
+        for group, values in zip(self.groups, read, strict=True):
+            angles = values.reshape(len(group.entries), len(group.parameters[0]))
             gate = gate_named(group.gate)
             if gate.n_wires == self.width:
                 matrices = form(gate, angles)
@@ -96,11 +100,11 @@ class SlotAssembly:
             rows.append(matrices if following is None else following @ matrices)
         stacked = torch.cat(rows)
         if not self.mixed:
-            return stacked[self._row_of_slot.to(stacked.device)] if len(rows) > 1 else stacked
+            return stacked.index_select(0, self._row_of_slot.to(stacked.device)) if len(rows) > 1 else stacked
         assert mixture is not None
-        weights = mixture[self._entry_of_row.to(mixture.device)].to(stacked.dtype)
+        weights = mixture.index_select(0, self._entry_of_row.to(mixture.device))
         total = torch.zeros(self.n_slots, dim, dim, dtype=stacked.dtype, device=stacked.device)
-        return total.index_add(0, self._slot_of_row.to(stacked.device), weights[:, None, None] * stacked)
+        return total.index_add(0, self._slot_of_row.to(stacked.device), weights.to(stacked)[:, None, None] * stacked)
 
 
 @lru_cache(maxsize=256)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from darts_hpo.errors import ConfigError, SpaceError
 from quantum.engines.assembly import Group, SlotAssembly
-from quantum.engines.data import Following, amplitudes, local_matrices, product_state
+from quantum.engines.data import Following, amplitudes, local_matrices, on_all_wires, product_state
 from quantum.engines.fused import FusedEngine, Memory
 from quantum.engines.room import require_memory
 from quantum.gates import QuantumGate
@@ -69,12 +69,8 @@ class ChannelEngine(FusedEngine):
         if any(len(operation.wires) > 1 for operation in encoding.operations):
             return super().encoded(encoding, inputs, n_wires, like)
         touched, matrices = local_matrices(encoding, inputs, self.form, self.following)
-        vectors = torch.zeros(n_wires, 4, len(inputs), dtype=like.dtype, device=like.device)
-        vectors[:, 0] = vectors[:, 3] = 1.0
-        vectors = vectors.index_copy(
-            0, torch.tensor(touched, device=like.device), matrices[:, :, 0] + matrices[:, :, 3]
-        )
-        return product_state(vectors)
+        ground = torch.tensor([1.0, 0.0, 0.0, 1.0], dtype=like.dtype, device=like.device)
+        return product_state(on_all_wires(touched, matrices[:, :, 0] + matrices[:, :, 3], ground, n_wires))
 
     @property
     def following(self) -> Following | None:

@@ -83,14 +83,18 @@ def local_matrices(
         matrices = _column_matrices(column, inputs, form)
         if following is not None:
             matrices = _followed(matrices, [following(column.gate, (wire,)) for wire in column.wires])
+        everywhere = list(column.wires) == touched
         if total is None:
+            if everywhere:
+                total = matrices
+                continue
             dim = matrices.shape[1]
             identity = torch.eye(dim, dtype=matrices.dtype, device=matrices.device)
             total = identity[None, :, :, None].expand(len(touched), dim, dim, len(inputs))
-        rows = [touched.index(wire) for wire in column.wires]
-        if rows == list(range(len(touched))):
+        if everywhere:
             total = torch.einsum("wijb,wjkb->wikb", matrices, total)
         else:
+            rows = [touched.index(wire) for wire in column.wires]
             changed = torch.einsum("wijb,wjkb->wikb", matrices, total[rows])
             total = total.index_copy(0, torch.tensor(rows, device=changed.device), changed)
     assert total is not None  # an encoding without operations is None and never comes here
@@ -148,6 +152,24 @@ def product_state(vectors: Tensor) -> Tensor:
     for vector in vectors[1:]:
         state = (state[:, None, :] * vector[None, :, :]).reshape(-1, state.shape[-1])
     return state
+
+
+def on_all_wires(touched: list[int], vectors: Tensor, ground: Tensor, n_wires: int) -> Tensor:
+    """States of all wires: those that an encoding touches, and the ground state on the others.
+
+    Args:
+        touched: wires, ascending.
+        vectors: their states, `n_touched x d x B`.
+        ground: `d`.
+        n_wires: `n`.
+
+    Returns:
+        `n x d x B`.
+    """
+    if len(touched) == n_wires:
+        return vectors
+    everywhere = ground[None, :, None].expand(n_wires, -1, vectors.shape[-1])
+    return everywhere.index_copy(0, torch.tensor(touched, device=vectors.device), vectors)
 
 
 class EncodedInputs:
@@ -210,15 +232,24 @@ def _linear(angle: object) -> tuple[int, float, float]:
     return 0, 0.0, float(angle)
 
 
+@lru_cache(maxsize=256)
+@torch.inference_mode(False)  # what is made in inference mode could not be used in training
+def _column_tables(column: _Column, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Features, scales and constants of a column, `n_operations x n_parameters` each."""
+    return (
+        torch.tensor(column.features, device=device),
+        torch.tensor(column.scales, dtype=dtype, device=device),
+        torch.tensor(column.constants, dtype=dtype, device=device),
+    )
+
+
 def _column_matrices(column: _Column, inputs: Tensor, form: Form) -> Tensor:
     """`n_operations x d x d x B`."""
     n = len(column.wires)
     if not column.features[0]:
         matrices = form(gate_named(column.gate), inputs.new_zeros(n, 1, 0))
         return matrices.permute(0, 2, 3, 1).expand(-1, -1, -1, len(inputs))
-    features = torch.tensor(column.features, device=inputs.device)
-    scales = torch.tensor(column.scales, dtype=inputs.dtype, device=inputs.device)
-    constants = torch.tensor(column.constants, dtype=inputs.dtype, device=inputs.device)
+    features, scales, constants = _column_tables(column, inputs.dtype, inputs.device)
     angles = inputs[:, features] * scales + constants if any(map(any, column.scales)) else None
     if angles is None:  # constants only
         matrices = form(gate_named(column.gate), constants)

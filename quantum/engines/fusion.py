@@ -148,30 +148,34 @@ class FusionPlan:
         return [matrix for matrix in found if matrix is not None]
 
     def _chains(self, single: Tensor) -> Tensor | None:
+        """The products of one-wire matrices, and the identity last."""
         folding = self._folding
         if not folding.chains:
             return None
         identity = torch.eye(single.shape[-1], dtype=single.dtype, device=single.device)
-        padded = torch.cat([identity.unsqueeze(0), single])
-        table = self._table("chains", folding.chains, single.device)
-        total = padded[table[:, 0]]
-        for step in range(1, table.shape[1]):
-            total = padded[table[:, step]] @ total
-        return total
+        padded = torch.cat([single, identity.unsqueeze(0)])
+        if folding.chains_are_singles:
+            return padded
+        length = len(folding.chains[0])
+        # Position -1 is the identity.
+        chains = tuple(tuple(m if m >= 0 else len(single) for m in chain) for chain in folding.chains)
+        table = self._table(f"chains of {len(single)}", chains, single.device)
+        steps = padded.index_select(0, table.T.flatten()).unflatten(0, (length, -1))
+        total = steps[0]
+        for step in steps[1:]:
+            total = step @ total
+        return torch.cat([total, identity.unsqueeze(0)])
 
     def _pairs(self, double: Tensor, chains: Tensor | None, local: int) -> Tensor:
         folding = self._folding
-        pairs = double if folding.pairs == tuple(range(len(double))) else double[list(folding.pairs)]
+        pairs = double
+        if folding.pairs != tuple(range(len(double))):
+            pairs = double.index_select(0, self._table("pairs", folding.pairs, double.device))
         if chains is not None:
-            padded = torch.cat([chains, torch.eye(local, dtype=chains.dtype, device=chains.device).unsqueeze(0)])
-            # A chain of -1 is the identity, which stands last.
             if any(c >= 0 for row in folding.before for c in row):
-                table = self._table("before", folding.before, double.device)
-                pairs = pairs @ _kron(padded[table[:, 0]], padded[table[:, 1]])
-            rows = [i for i, row in enumerate(folding.after) if max(row) >= 0]
-            if rows:
-                table = self._table("after", folding.after, double.device)
-                pairs = _kron(padded[table[:, 0]], padded[table[:, 1]]) @ pairs
+                pairs = pairs @ self._sides("before", folding.before, chains)
+            if any(c >= 0 for row in folding.after for c in row):
+                pairs = self._sides("after", folding.after, chains) @ pairs
         if folding.flipped:
             n = len(folding.pairs)
             turned = pairs.reshape(n, local, local, local, local).permute(0, 2, 1, 4, 3).reshape(pairs.shape)
@@ -180,6 +184,13 @@ class FusionPlan:
             mask = self._table("flipped", tuple(i in folding.flipped for i in range(n)), double.device)
             pairs = torch.where(mask[:, None, None], turned, pairs)
         return pairs
+
+    def _sides(self, name: str, rows: tuple[tuple[int, int], ...], chains: Tensor) -> Tensor:
+        """For each pair the joint matrix of the chains on its two wires."""
+        identity = len(chains) - 1
+        positions = tuple(c if c >= 0 else identity for row in rows for c in row)
+        table = self._table(f"{name} of {identity}", positions, chains.device)
+        return _kron(*chains.index_select(0, table).unflatten(0, (-1, 2)).unbind(1))
 
     def _build(self, number: int, recipe: _Recipe, pairs: Tensor, chains: Tensor | None, local: int) -> Tensor:
         """Window matrices of one recipe, `n_windows x D x D`."""

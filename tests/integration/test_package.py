@@ -50,6 +50,16 @@ def test_heavy_packages_are_not_imported_before_they_are_needed(tmp_path: Path, 
     assert not found & set(HEAVY) - exempt
 
 
+def test_circuits_import_no_other_simulator_and_no_pictures(tmp_path: Path):
+    """Every module of quantum, in one process."""
+    files = sorted((ROOT / "quantum").rglob("*.py"))
+    names = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
+    found = imported(f"import {', '.join(names)}", tmp_path)
+    assert {"quantum", "torch"} <= found
+    simulators = {"qiskit_aer", "qiskit_ibm_runtime", "pennylane", "torchvision"}
+    assert not found & (simulators | set(HEAVY))
+
+
 def test_the_base_package_imports_nothing_at_all(tmp_path: Path):
     assert not imported("import darts_hpo", tmp_path) & {"torch", "pytorch_lightning", "hydra", "numpy"}
 
