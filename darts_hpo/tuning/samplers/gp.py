@@ -29,7 +29,8 @@ from darts_hpo.tuning.samplers.sobol import SobolSampler
 from darts_hpo.tuning.surrogates.backend import numerics
 from darts_hpo.tuning.surrogates.evidence import Failures, Surrogate, fitted
 from darts_hpo.tuning.surrogates.fitting import FitSchedule, Fitter
-from darts_hpo.tuning.surrogates.gaussian_process import FitError, Kernel, ModelSettings
+from darts_hpo.tuning.surrogates.gaussian_process import FitError, ModelSettings, Warp
+from darts_hpo.tuning.surrogates.mixed_kernel import Kernel
 from darts_hpo.tuning.surrogates.scaling import Scale
 
 _INITIAL: Mapping[str, Any] = {"phase": "initial"}
@@ -46,8 +47,9 @@ class GPSampler(RankingSampler):
             and with several objectives that of the hypervolume.
         initial: proposals before the model is asked, warm-start points included; by default ``max(2 (d + 1), 8)``.
         kernel: ``matern`` or ``rbf``, of the differences of numbers and the Hamming distances of categoricals.
-        warp: learn a monotone map of every parameter.
-        scale: ``standardize`` the gains, or also draw in long tails by a ``power`` transformation.
+        warp: learn a monotone map of every number, for objectives that change fast at one end of a parameter and
+            slowly at the other; ``auto`` where that explains the results better.
+        scale: ``standardize`` the gains, or also draw in a long tail of bad ones by a ``power`` transformation.
         failures: ``feasibility`` models failing as an outcome constraint, which learns where trials diverge and is
             not misled by those that fail by chance; ``ignore`` leaves failed trials out, ``impute`` gives them the
             worst finite gain.
@@ -72,8 +74,8 @@ class GPSampler(RankingSampler):
         acquisition: Acquisition | None = None,
         initial: int | None = None,
         kernel: Kernel = "matern",
-        warp: bool = False,
-        scale: Scale = "standardize",
+        warp: Warp = "auto",
+        scale: Scale = "power",
         failures: Failures = "feasibility",
         belief: Mapping[str, Mapping[str, Any]] | None = None,
         belief_strength: float = 10.0,
@@ -81,8 +83,8 @@ class GPSampler(RankingSampler):
         local: int = 128,
         restarts: int = 6,
         steps: int = 50,
-        refit_always: int = 30,
-        refit_growth: float = 1.1,
+        refit_always: int = 15,
+        refit_growth: float = 1.2,
         sobol_seed: int = 0,
     ) -> None:
         for what, name, valid in (
@@ -92,6 +94,8 @@ class GPSampler(RankingSampler):
         ):
             if name not in valid:
                 raise ConfigError(unknown_name(what, str(name), valid))
+        if warp not in (True, False, "auto"):
+            raise ConfigError(f"warp={warp!r}; expected true, false or auto.")
         if initial is not None and initial < 1:
             raise ConfigError(f"initial={initial}; expected at least one point before the model.")
         if candidates < 1 or restarts < 1 or steps < 1 or local < 0:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +17,8 @@ from darts_hpo.tuning.surrogates.gaussian_process import FitError, GaussianProce
 from darts_hpo.tuning.surrogates.mixed_kernel import OneHot
 
 _REMEMBERED = 64
+_VERY_STRONG = 5.0
+"""Logarithm of a Bayes factor (Kass and Raftery 1995, section 3.2)."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,14 @@ class FitSchedule:
         return torch.cat([order[:half], spread]).sort().values
 
 
+class _Fit(NamedTuple):
+    """What came of a fit: hyperparameters and how well they explain the data, or why there are none."""
+
+    hyperparameters: Hyperparameters | None
+    log_evidence: float
+    trouble: str | None
+
+
 class Fitter:
     """Fits processes, remembering hyperparameters by the data they were fitted to.
 
@@ -81,15 +94,16 @@ class Fitter:
 
     def __init__(self, settings: ModelSettings, schedule: FitSchedule) -> None:
         self.settings, self.schedule = settings, schedule
-        self._known: OrderedDict[bytes, Hyperparameters | str] = OrderedDict()
+        self._known: OrderedDict[bytes, _Fit] = OrderedDict()
 
     def process(
         self, x: Tensor, y: Tensor, early_x: Tensor, early_y: Tensor, one_hot: OneHot = ()
     ) -> tuple[GaussianProcess, str | None]:
         """A process conditioned on all rows, its hyperparameters fitted to those of the last scheduled fit.
 
-        Where the fit fails, so in turn: without warping, with the modes of the priors. Where the conditioning
-        fails, so with more noise, up to a thousandfold.
+        With ``warp: auto`` that fit is made with and without a warp, and the kind that explains the results better
+        is taken. Where the fit fails, so in turn: without warping, with the modes of the priors. Where the
+        conditioning fails, so with more noise, up to a thousandfold.
 
         Args:
             x: shape ``[n, d]``.
@@ -107,15 +121,7 @@ class Fitter:
         rows = self.schedule.rows(early_y)
         seen_x, seen_y = early_x[rows], early_y[rows]
         trouble: list[str] = []
-        full = replace(self.settings, one_hot=one_hot)
-        plain = replace(full, warp=False)
-        attempts: list[tuple[ModelSettings, bool]] = [(full, True)]
-        attempts += [(plain, True)] if full.warp else []
-        for settings, fitted in [*attempts, (plain, False)]:
-            hyperparameters = self._hyperparameters(seen_x, seen_y, settings) if fitted else None
-            if isinstance(hyperparameters, str):
-                trouble.append(hyperparameters)
-                continue
+        for settings, hyperparameters in self._attempts(seen_x, seen_y, one_hot, trouble):
             for noise_factor in (1.0, 10.0, 1000.0):
                 try:
                     process = GaussianProcess(x, y, hyperparameters, settings, noise_factor)
@@ -125,18 +131,54 @@ class Fitter:
                     return process, "; ".join(dict.fromkeys(trouble)) or None
         raise FitError("; ".join(dict.fromkeys(trouble)))
 
-    def _hyperparameters(self, x: Tensor, y: Tensor, settings: ModelSettings) -> Hyperparameters | str:
-        """Fitted ones, or why there are none."""
+    def _attempts(
+        self, x: Tensor, y: Tensor, one_hot: OneHot, trouble: list[str]
+    ) -> Iterator[tuple[ModelSettings, Hyperparameters | None]]:
+        """Kinds of process to try in turn, with hyperparameters fitted to some rows; None stands for their priors."""
+        plain = replace(self.settings, one_hot=one_hot, warp=False)
+        warped = replace(plain, warp=True)
+        kinds = [warped, plain] if self.settings.warp else [plain]
+        if self.settings.warp == "auto":
+            kinds = self._by_evidence(x, y, plain, warped)
+        for kind in kinds:
+            found = self._fit(x, y, kind)
+            if found.hyperparameters is not None:
+                yield kind, found.hyperparameters
+            trouble += [found.trouble] if found.trouble else []
+        yield plain, None
+
+    def _by_evidence(self, x: Tensor, y: Tensor, plain: ModelSettings, warped: ModelSettings) -> list[ModelSettings]:
+        """Both kinds, the plain one first unless the evidence for the other is very strong.
+
+        Only the plain one where there are too few results to compare.
+        """
+        numbers = len(plain.numbers(x.shape[1]))
+        if not numbers or len(x) <= 3 * numbers + len(plain.one_hot):
+            # As many hyperparameters as results: not worth the time that the fit takes.
+            return [plain]
+        factor = self._fit(x, y, warped).log_evidence - self._fit(x, y, plain).log_evidence
+        return [warped, plain] if factor > _VERY_STRONG else [plain, warped]
+
+    def _fit(self, x: Tensor, y: Tensor, settings: ModelSettings) -> _Fit:
         digest = hashlib.sha256(repr((settings, tuple(x.shape))).encode())
         digest.update(x.numpy().tobytes())
         digest.update(y.numpy().tobytes())
         known = digest.digest()
         if known not in self._known:
-            try:
-                self._known[known] = fit(x, y, settings)
-            except FitError as error:
-                self._known[known] = f"fit failed: {error}"
+            self._known[known] = _fitted(x, y, settings)
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
         self._known.move_to_end(known)
         return self._known[known]
+
+
+def _fitted(x: Tensor, y: Tensor, settings: ModelSettings) -> _Fit:
+    try:
+        hyperparameters = fit(x, y, settings)
+    except FitError as error:
+        return _Fit(None, -math.inf, f"fit failed: {error}")
+    try:
+        return _Fit(hyperparameters, GaussianProcess(x, y, hyperparameters, settings).log_evidence, None)
+    except FitError:
+        # With more noise, they may still do.
+        return _Fit(hyperparameters, -math.inf, None)

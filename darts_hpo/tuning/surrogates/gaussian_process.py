@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from darts_hpo.tuning.surrogates.backend import botorch, gpytorch
-from darts_hpo.tuning.surrogates.mixed_kernel import Kernel, MixedKernel, OneHot
+from darts_hpo.tuning.surrogates.mixed_kernel import Kernel, LengthScalePrior, MixedKernel, OneHot
 
 Hyperparameters: TypeAlias = Mapping[str, Tensor]
 """The state of a model, as ``state_dict`` gives it."""
+
+Warp: TypeAlias = bool | Literal["auto"]
+"""Whether numbers are warped; ``auto``: where the data say so, see :attr:`GaussianProcess.log_evidence`."""
+
+_LEAST_NOISE = 1e-6
+"""Variance; keeps matrices regular, and is far below what changes a decision."""
 
 
 class FitError(Exception):
@@ -30,15 +37,20 @@ class ModelSettings:
             scales grows with the number of parameters (Hvarfner et al. 2024, "Vanilla Bayesian optimization performs
             great in high dimensions", eq. 8).
         warp: learn a monotone map of every number (Kumaraswamy's; Snoek et al. 2014), for objectives that change
-            fast at one end of a parameter and slowly at the other.
+            fast at one end of a parameter and slowly at the other. ``auto`` leaves the choice to whoever fits.
         steps: at most so many steps of L-BFGS-B.
         one_hot: first column and width of every categorical.
     """
 
     kernel: Kernel = "matern"
-    warp: bool = False
+    warp: Warp = False
     steps: int = 100
     one_hot: OneHot = ()
+
+    def numbers(self, width: int) -> list[int]:
+        """The columns of a row that hold numbers and not a categorical, of so many in all."""
+        hot = {column for start, options in self.one_hot for column in range(start, start + options)}
+        return [column for column in range(width) if column not in hot]
 
 
 def build(x: Tensor, y: Tensor, settings: ModelSettings) -> botorch.models.SingleTaskGP:
@@ -47,7 +59,7 @@ def build(x: Tensor, y: Tensor, settings: ModelSettings) -> botorch.models.Singl
     Args:
         x: rows of the unit cube, shape ``[n, d]``, float64.
         y: values of about zero mean and unit variance, shape ``[n]``.
-        settings: its kind.
+        settings: its kind; to ``auto`` it is without a warp.
     """
     d = x.shape[1]
     if settings.one_hot:
@@ -56,17 +68,34 @@ def build(x: Tensor, y: Tensor, settings: ModelSettings) -> botorch.models.Singl
         covariance = botorch.models.utils.gpytorch_modules.get_covar_module_with_dim_scaled_prior(
             ard_num_dims=d, use_rbf_kernel=settings.kernel == "rbf"
         )
-    hot = {column for start, width in settings.one_hot for column in range(start, start + width)}
-    numbers = [column for column in range(d) if column not in hot]
+        covariance.register_prior("lengthscale_prior", LengthScalePrior(d), "lengthscale")
+    numbers = settings.numbers(d)
     warp = None
-    if settings.warp and numbers:
+    if settings.warp is True and numbers:
         prior = gpytorch.priors.LogNormalPrior(0.0, 0.75**0.5)
         warp = botorch.models.transforms.Warp(
             d=d, indices=numbers, concentration0_prior=prior, concentration1_prior=prior
         )
     return botorch.models.SingleTaskGP(
-        x, y.unsqueeze(-1), covar_module=covariance, outcome_transform=None, input_transform=warp
+        x,
+        y.unsqueeze(-1),
+        likelihood=_likelihood(),
+        covar_module=covariance,
+        outcome_transform=None,
+        input_transform=warp,
     )
+
+
+def _likelihood() -> gpytorch.likelihoods.GaussianLikelihood:
+    """Noise whose variance may be anything from a millionth of that of the outcomes upwards.
+
+    BoTorch's prior, LogNormal(-4, 1), is so sure of its hundredths that it takes many results without any noise to
+    get below a thousandth: a search then cannot tell the best few points apart. This one has the same median and twice
+    the width; its density changes by little between 1e-5 and 1e-2.
+    """
+    prior = gpytorch.priors.LogNormalPrior(-4.0, 2.0)
+    bound = gpytorch.constraints.GreaterThan(_LEAST_NOISE, transform=None, initial_value=math.exp(-5.0))
+    return gpytorch.likelihoods.GaussianLikelihood(noise_prior=prior, noise_constraint=bound)
 
 
 def fit(x: Tensor, y: Tensor, settings: ModelSettings) -> Hyperparameters:
@@ -133,6 +162,18 @@ class GaussianProcess:
             raise FitError("the covariance matrix of the data is not positive definite")
         self._factor = factor
         self._weights = torch.cholesky_solve((y - self._mean).unsqueeze(-1), factor)
+
+    @property
+    def log_evidence(self) -> float:
+        """How well a process of this kind explains its data: approximate log-probability of ``y``.
+
+        The log marginal likelihood at the hyperparameters, less half the logarithm of the number of results for each
+        of these (Schwarz 1978, "Estimating the dimension of a model").
+        """
+        n, hyperparameters = len(self.y), sum(parameter.numel() for parameter in self.model.parameters())
+        fit = -0.5 * float((self.y - self._mean) @ self._weights.squeeze(-1))
+        size = -float(self._factor.diagonal().log().sum()) - 0.5 * n * math.log(2.0 * math.pi)
+        return fit + size - 0.5 * hyperparameters * math.log(n)
 
     @property
     def noise(self) -> Tensor:

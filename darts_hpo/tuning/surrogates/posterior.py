@@ -30,7 +30,7 @@ class Posterior:
 
     Args:
         history: with at least one result.
-        settings: kind of process.
+        settings: kind of process; by default that of :class:`~darts_hpo.tuning.samplers.gp.GPSampler`.
 
     Raises:
         PosteriorError: no process can be fitted to the results.
@@ -38,12 +38,10 @@ class Posterior:
 
     def __init__(self, history: History, settings: ModelSettings | None = None) -> None:
         self._history, self._domain = history, Domain(history.space)
-        fitter = Fitter(settings or ModelSettings(), FitSchedule(always=1_000_000))
+        fitter = Fitter(settings or ModelSettings(warp="auto"), FitSchedule(always=1_000_000))
         with numerics(0):
             try:
-                self._surrogate = fitted(
-                    history, self._domain.encoding, fitter, failures="feasibility", scale="standardize"
-                )
+                self._surrogate = fitted(history, self._domain.encoding, fitter, failures="feasibility", scale="power")
             except FitError as error:
                 raise PosteriorError(str(error)) from error
 
@@ -91,7 +89,11 @@ class Posterior:
         )
 
     def _in_units(self, rows: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean and standard deviation at encoded points; the scaling is linear, and a gain may be a loss turned."""
+        """Mean and standard deviation at encoded points; a gain may be a loss turned.
+
+        Where the scaling is not linear, these are the median and half the distance between the quantiles that are one
+        standard deviation away on the process's scale.
+        """
         mean, variance = self._surrogate.objectives[0].posterior(rows)
         scaling, gain = self._surrogate.scalings[0], self._history.objectives[0].gain
         low, middle, high = (scaling.inverse((mean + shift * variance.sqrt()).numpy()) for shift in (-1.0, 0.0, 1.0))

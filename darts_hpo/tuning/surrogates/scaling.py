@@ -36,7 +36,7 @@ class OutcomeScaling:
 
         Args:
             values: shape ``[n]``, finite, more is better.
-            scale: ``standardize`` is linear; ``power`` also draws in a long tail by the Yeo-Johnson
+            scale: ``standardize`` is linear; ``power`` also draws in a long tail of bad values by the Yeo-Johnson
                 transformation (Yeo and Johnson 2000) of greatest likelihood.
         """
         centre, spread = _moments(values)
@@ -71,10 +71,14 @@ def _yeo_johnson(values: NDArray[np.float64], exponent: float) -> NDArray[np.flo
 
 
 def _yeo_johnson_exponent(unit: NDArray[np.float64]) -> float:
-    """The exponent in [-1, 3] of greatest likelihood: beyond, differences between the best values would vanish."""
+    """The exponent of greatest likelihood between 1, linear, and 2, where what is below the mean is a logarithm.
+
+    Below 1 the good values would be drawn together, whose differences matter most; a few that stand out are what a
+    search is for.
+    """
     if len(unit) < 3 or not np.ptp(unit) > 0.0:
         return 1.0
-    found = optimize.minimize_scalar(lambda e: -stats.yeojohnson_llf(e, unit), bounds=(-1.0, 3.0), method="bounded")
+    found = optimize.minimize_scalar(lambda e: -stats.yeojohnson_llf(e, unit), bounds=(1.0, 2.0), method="bounded")
     return float(found.x)
 
 

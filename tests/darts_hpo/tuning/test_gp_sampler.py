@@ -81,6 +81,7 @@ def test_one_answer_beside_39_pending_points_is_enough():
         {"kernel": "rfb"},
         {"failures": "drop"},
         {"scale": "ranks"},
+        {"warp": "maybe"},
         {"initial": 0},
         {"candidates": 0},
         {"belief_strength": -1.0},
@@ -252,7 +253,7 @@ def test_hyperparameters_are_fitted_on_schedule(monkeypatch):
     def _raise():
         raise FitError("counted")
 
-    sampler = light(refit_always=14, refit_growth=1.2)
+    sampler = light(warp=False, refit_always=14, refit_growth=1.2)
     for n in range(12, 24):
         ask(sampler, random_history(PLANE, n), 0)
     assert sizes == [12, 13, 14, 16, 19, 22]
