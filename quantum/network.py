@@ -200,7 +200,7 @@ class QuantumNetwork(nn.Module):
         """
         engine = self._noisy_engine if noisy else self._ideal_engine
         assert engine is not None  # `noisy` is asked for only where there is a noise model
-        weights = self.weights
+        weights: Tensor = self.weights
         if self._constants:  # in the precision of the weights, whatever that has become
             weights = torch.cat([weights, weights.new_tensor(self._constants)])
         parameters = weights[self._sources]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from darts_hpo.errors import ConfigError, unknown_name
 from quantum.noise import DeviceNoise, NoiseModel
@@ -60,7 +61,7 @@ def _pair(entry: object, n_wires: int) -> tuple[int, int]:
     Raises:
         ConfigError: it is no pair of two wires of the circuit.
     """
-    wires = list(entry) if isinstance(entry, Sequence) and not isinstance(entry, str) else [entry]
+    wires: list[Any] = list(entry) if isinstance(entry, Sequence) and not isinstance(entry, str) else [entry]
     if len(wires) != 2 or wires[0] == wires[1] or not all(type(wire) is int for wire in wires):
         raise ConfigError(f"supernet.topology holds {entry!r}: expected pairs of two different wires, as [0, 1].")
     if not all(0 <= wire < n_wires for wire in wires):

@@ -13,6 +13,9 @@ from darts_hpo.cli import normalised
 from darts_hpo.config import register_resolvers, typed_config
 from darts_hpo.export import save_bundle
 from darts_hpo.tuning.grammar import read_space
+from quantum.circuit import Circuit, Input, Operation, Weight
+from quantum.export.files import write_circuit_files
+from quantum.gates import gate_names
 from supernets.gelan import build_network
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,6 +59,16 @@ def test_options_of_the_table_are_those_that_exist():
         assert exist <= set(re.findall(r"`([^`]+)`", row)), group
 
 
+def test_tasks_and_gates_of_circuits_are_those_that_exist():
+    rows = dict(re.findall(r"^\| `(task|noise)=` \| (.*) \|$", TEXT, flags=re.MULTILINE))
+    for group, row in rows.items():
+        files = (ROOT / "conf" / group).glob("quantum_*.yaml" if group == "task" else "*.yaml")
+        exist = {path.stem for path in files if '_target_: "???"' not in path.read_text()}
+        assert exist - {"quantum_maxcut_ring"} <= set(re.findall(r"`([^`]+)`", row)), group
+    for name in gate_names():
+        assert re.search(rf"\b{name}\b", TEXT), name
+
+
 def test_loading_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     network = build_network("gelan-t", 2, width=0.25).deploy()
     save_bundle(
@@ -69,6 +82,15 @@ def test_loading_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     )
     monkeypatch.chdir(tmp_path)
     run_snippet("load_bundle")
+
+
+def test_a_circuit_in_other_hands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    circuit = Circuit(2, (Operation("RY", (0,), (Input(0),)), Operation("CRX", (0, 1), (Weight(0),))))
+    folder = tmp_path / "runs/quantum_darts/latest/export"
+    folder.mkdir(parents=True)
+    write_circuit_files(folder, circuit, [0.3], {})
+    monkeypatch.chdir(tmp_path)
+    run_snippet("load_circuit")
 
 
 def test_a_study_without_hydra(capsys: pytest.CaptureFixture[str]):

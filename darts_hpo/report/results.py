@@ -33,7 +33,7 @@ class _Networks:
 
     def random_heading(self) -> str:
         number = len(self.random)
-        shown = f"random (mean &plusmn; sd of {number})" if number > 1 else "random (one)"
+        shown = f"random<br>mean &plusmn; sd of {number}" if number > 1 else "random (one)"
         return f'<th class="random">{shown}</th>' if number else ""
 
     def random_cell(self, group: str, name: str, shown: Callable[[float | None], str]) -> str:

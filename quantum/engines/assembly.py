@@ -103,8 +103,13 @@ class SlotAssembly:
             return stacked.index_select(0, self._row_of_slot.to(stacked.device)) if len(rows) > 1 else stacked
         assert mixture is not None
         weights = mixture.index_select(0, self._entry_of_row.to(mixture.device))
-        total = torch.zeros(self.n_slots, dim, dim, dtype=stacked.dtype, device=stacked.device)
-        return total.index_add(0, self._slot_of_row.to(stacked.device), weights.to(stacked)[:, None, None] * stacked)
+        # Weights are real: to mix complex matrices as pairs of real numbers spares conjugates in the backward pass.
+        numbers = (torch.view_as_real(stacked) if stacked.is_complex() else stacked).flatten(1)
+        total = torch.zeros(self.n_slots, numbers.shape[1], dtype=numbers.dtype, device=numbers.device)
+        total = total.index_add(0, self._slot_of_row.to(total.device), weights.to(numbers)[:, None] * numbers)
+        if stacked.is_complex():
+            return torch.view_as_complex(total.unflatten(1, (dim, dim, 2)))
+        return total.unflatten(1, (dim, dim))
 
 
 @lru_cache(maxsize=256)

@@ -21,9 +21,9 @@ Following = Callable[[str, tuple[int, ...]], Tensor | None]
 """What follows a gate on some wires, `D x D`, or None: noise."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Column:
-    """Operations of one gate on different wires, applied at once.
+    """Operations of one gate on different wires, applied at once. Columns are equal if they are the same object.
 
     Args:
         gate: its name.

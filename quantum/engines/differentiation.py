@@ -20,8 +20,8 @@ def apply_all(state: Tensor, *matrices: Tensor, windows: Windows, n_wires: int, 
     """The matrices in order, each on its window; the state after every one is kept for the backward pass.
 
     Args:
-        state: `local**n_wires x B`.
-        matrices: one per window.
+        state: `local**n_wires x B`, or `N x local**n_wires x B` for several systems side by side.
+        matrices: one per window; `N` of them each where there are several systems.
         windows: their wires.
         n_wires: of the state.
         local: dimension of a wire.

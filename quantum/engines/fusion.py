@@ -7,12 +7,14 @@ local dimension: 2 for amplitudes, 4 for Pauli vectors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from quantum.engines.differentiation import apply_all
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,10 @@ class _Folding:
     """Index tables of the folding.
 
     Args:
-        chains: one-wire matrices, `n_chains x length`, in order of time: 0 for the identity, else position plus 1.
+        chains: positions of one-wire matrices, `n_chains x length`, in order of time, filled up with -1, the identity.
         pairs: positions of the two-wire matrices that are kept, in order.
-        before: for each pair the chains on its two wires that precede it, `n_pairs x 2`; -1 for none.
+        before: for each pair the chains on its two wires that precede it, `n_pairs x 2`; -1 for none. Where chains
+            have one matrix, its position stands for the chain's, here and below.
         after: likewise those that follow it.
         flipped: pairs given as (high wire, low wire).
         singles: chains on wires without any pair.
@@ -111,12 +114,15 @@ class FusionPlan:
 
         before = tuple((chain(pair.before[0]), chain(pair.before[1])) for pair in pairs)
         after = tuple((chain(pair.after[0]), chain(pair.after[1])) for pair in pairs)
-        single_chains = tuple(chain(members) for members in singles.values())
+        lone_wires = tuple(chain(members) for members in singles.values())
         length = max((len(members) for members in chains), default=0)
-        # Position 0 is the identity, so that a plan does not depend on how many matrices there are beside its own.
-        padded = tuple(tuple(m + 1 for m in members) + (0,) * (length - len(members)) for members in chains)
+        padded = tuple(members + (-1,) * (length - len(members)) for members in chains)
+        if length == 1:  # then nothing needs to be multiplied: a chain goes by the position of its only matrix
+            alone = [members[0] for members in chains] + [-1]
+            before, after = (tuple((alone[a], alone[b]) for a, b in rows) for rows in (before, after))
+            lone_wires = tuple(alone[c] for c in lone_wires)
         flipped = tuple(i for i, pair in enumerate(pairs) if pair.wires[0] > pair.wires[1])
-        self._folding = _Folding(padded, tuple(p.index for p in pairs), before, after, flipped, single_chains)
+        self._folding = _Folding(padded, tuple(p.index for p in pairs), before, after, flipped, lone_wires)
         folded = [Placed(i, tuple(sorted(pair.wires))) for i, pair in enumerate(pairs)]
         members = [folded[i] for i in order] + [
             Placed(i, (wire,)) for i, wire in enumerate(singles)
@@ -154,10 +160,9 @@ class FusionPlan:
             return None
         identity = torch.eye(single.shape[-1], dtype=single.dtype, device=single.device)
         padded = torch.cat([single, identity.unsqueeze(0)])
-        if folding.chains_are_singles:
-            return padded
         length = len(folding.chains[0])
-        # Position -1 is the identity.
+        if length == 1:
+            return padded
         chains = tuple(tuple(m if m >= 0 else len(single) for m in chain) for chain in folding.chains)
         table = self._table(f"chains of {len(single)}", chains, single.device)
         steps = padded.index_select(0, table.T.flatten()).unflatten(0, (length, -1))
@@ -172,10 +177,11 @@ class FusionPlan:
         if folding.pairs != tuple(range(len(double))):
             pairs = double.index_select(0, self._table("pairs", folding.pairs, double.device))
         if chains is not None:
-            if any(c >= 0 for row in folding.before for c in row):
-                pairs = pairs @ self._sides("before", folding.before, chains)
-            if any(c >= 0 for row in folding.after for c in row):
-                pairs = self._sides("after", folding.after, chains) @ pairs
+            before, after = self._sides("before", folding.before, chains), self._sides("after", folding.after, chains)
+            steps = [*before, ((0, 1), pairs), *after]
+            identity = torch.eye(local**2, dtype=pairs.dtype, device=pairs.device).expand(pairs.shape)
+            windows = tuple(wires for wires, _ in steps)
+            pairs = apply_all(identity, *(m for _, m in steps), windows=windows, n_wires=2, local=local)
         if folding.flipped:
             n = len(folding.pairs)
             turned = pairs.reshape(n, local, local, local, local).permute(0, 2, 1, 4, 3).reshape(pairs.shape)
@@ -185,37 +191,46 @@ class FusionPlan:
             pairs = torch.where(mask[:, None, None], turned, pairs)
         return pairs
 
-    def _sides(self, name: str, rows: tuple[tuple[int, int], ...], chains: Tensor) -> Tensor:
-        """For each pair the joint matrix of the chains on its two wires."""
+    def _sides(
+        self, name: str, rows: tuple[tuple[int, int], ...], chains: Tensor
+    ) -> list[tuple[tuple[int, ...], Tensor]]:
+        """For each pair the matrices on its two wires; nothing where no pair has any."""
+        if all(c < 0 for row in rows for c in row):
+            return []
         identity = len(chains) - 1
-        positions = tuple(c if c >= 0 else identity for row in rows for c in row)
+        positions = tuple(row[side] if row[side] >= 0 else identity for side in (0, 1) for row in rows)
         table = self._table(f"{name} of {identity}", positions, chains.device)
-        return _kron(*chains.index_select(0, table).unflatten(0, (-1, 2)).unbind(1))
+        first, second = chains.index_select(0, table).split(len(rows))
+        return [((0,), first), ((1,), second)]
 
     def _build(self, number: int, recipe: _Recipe, pairs: Tensor, chains: Tensor | None, local: int) -> Tensor:
         """Window matrices of one recipe, `n_windows x D x D`."""
-        total: Tensor | None = None
-        for step, (wires, sources) in enumerate(zip(recipe.steps, recipe.sources, strict=True)):
-            if len(wires) == 2:
-                table = self._table(f"recipe{number}.{step}", sources, pairs.device)
-                matrices = pairs if sources == tuple(range(len(pairs))) else pairs[table]
-            else:
-                assert chains is not None  # a lone wire has a chain
-                positions = tuple(self._folding.singles[source] for source in sources)
-                matrices = chains[self._table(f"recipe{number}.{step}", positions, pairs.device)]
-            total = (
-                _embed(matrices, wires, recipe.size, local)
-                if total is None
-                else _multiply(matrices, wires, total, recipe.size, local)
-            )
-        assert total is not None  # a window has at least one member
-        return total
+        # All matrices of one width in one gather: a gather for each would cost more than the products.
+        gathered: dict[int, Iterator[Tensor]] = {}
+        for width, source in ((1, chains), (2, pairs)):
+            positions = [
+                position if width == 2 else self._folding.singles[position]
+                for wires, sources in zip(recipe.steps, recipe.sources, strict=True)
+                for position in (sources if len(wires) == width else ())
+            ]
+            if positions:
+                assert source is not None  # a lone wire has a chain
+                table = self._table(f"recipe {number}, width {width}", tuple(positions), source.device)
+                gathered[width] = iter(source.index_select(0, table).split(len(recipe.blocks)))
+        matrices = [next(gathered[len(wires)]) for wires in recipe.steps]
+        if len(recipe.steps[0]) == recipe.size:
+            total, rest, steps = matrices[0], matrices[1:], recipe.steps[1:]
+        else:
+            identity = torch.eye(local**recipe.size, dtype=pairs.dtype, device=pairs.device)
+            total, rest, steps = identity.expand(len(recipe.blocks), -1, -1), matrices, recipe.steps
+        return apply_all(total, *rest, windows=steps, n_wires=recipe.size, local=local) if rest else total
 
     def _table(self, name: str, values: object, device: torch.device) -> Tensor:
         key = (name, device)
         if key not in self._tables:
             with torch.inference_mode(False):  # a table made in inference mode could not be used in training
-                self._tables[key] = torch.tensor(values, device=device)
+                table = torch.tensor(values, device=device)
+            self._tables[key] = table if table.numel() else table.long()
         return self._tables[key]
 
 
@@ -292,33 +307,3 @@ def _recipes(blocks: Sequence[_Block]) -> tuple[_Recipe, ...]:
         )
         for (size, steps), places in groups.items()
     )
-
-
-def _kron(a: Tensor, b: Tensor) -> Tensor:
-    n, d, e = len(a), a.shape[-1], b.shape[-1]
-    return (a[:, :, None, :, None] * b[:, None, :, None, :]).reshape(n, d * e, d * e)
-
-
-def _embed(matrices: Tensor, wires: tuple[int, ...], size: int, local: int) -> Tensor:
-    """Matrices on some wires of a window, identity on the others."""
-    dim = local**size
-    if len(wires) == size:
-        return matrices
-    identity = torch.eye(dim, dtype=matrices.dtype, device=matrices.device)
-    return _multiply(matrices, wires, identity.expand(len(matrices), dim, dim), size, local)
-
-
-def _multiply(matrices: Tensor, wires: tuple[int, ...], total: Tensor, size: int, local: int) -> Tensor:
-    """The product of matrices on some wires with whole-window matrices, `n x D x D`."""
-    n, dim, k = len(matrices), local**size, len(wires)
-    if len(wires) == size:
-        return matrices @ total
-    if wires == tuple(range(wires[0], wires[0] + k)):
-        left = local ** wires[0]
-        shaped = total.reshape(n, left, local**k, -1)
-        return (matrices[:, None] @ shaped).reshape(n, dim, dim)
-    axes = total.reshape([n] + [local] * size + [dim])
-    places, first = tuple(wire + 1 for wire in wires), tuple(range(1, k + 1))
-    moved = axes.movedim(places, first)
-    product = (matrices @ moved.reshape(n, local**k, -1)).reshape(moved.shape)
-    return product.movedim(first, places).reshape(n, dim, dim)

@@ -402,7 +402,7 @@ def test_random_networks_are_shown_by_mean_and_deviation(tmp_path):
     metrics = with_metrics(path, random=random_of([0.3, 0.4]))
     page = report(path)
     words = page.words()
-    assert "random (mean ± sd of 2)" in words
+    assert "random mean ± sd of 2" in words
     assert "map50_95 0.476 0.460 +0.015 0.350 ± 0.071 0.453 0.438 +0.015 0.250 ± 0.071" in words
     assert "mAP50 (map50) 0.761 0.737 +0.025 \u2013" in words, "what random networks lack is a dash"
     assert re.search(r"Parameters, deployed [\d.]+ M [\d.]+ M [\d.]+\S 2\.00 M ± 1\.41 M", words)

@@ -10,14 +10,20 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from torch import Tensor
 
 from benchmarks.quantum_physics import GOALS, RESULTS, run, table
 from darts_hpo.cli import config_dir
-from darts_hpo.config import register_resolvers, typed_config
+from darts_hpo.config import build, register_resolvers, typed_config
 from darts_hpo.export import load_bundle
 from darts_hpo.pipeline import run_pipeline
+from darts_hpo.training.task import Task
 from quantum.export.files import load_circuit
 from quantum.network import QuantumNetwork
+from quantum.tasks.ground_state import GroundState
+from quantum.tasks.maxcut import MaxCut
+from quantum.tasks.preparation import StatePreparation
+from quantum.tasks.unitary import UnitaryRecovery
 
 QUICK = ("search.epochs=2", "search.weights_only_epochs=0", "retrain.epochs=2", "retrain.validate_every=1")
 TARGETS = [name for name, goal in GOALS.items() if goal.wanted is not None]
@@ -45,30 +51,26 @@ def test_an_experiment_runs_through_and_its_circuit_gives_the_score(
     assert isinstance(network, QuantumNetwork)
     assert network.circuit == circuit
     assert found["costs"]["two_qubit"] == circuit.n_two_qubit
-    if not network.n_inputs and not network.readoff.gives_state:
-        # The score, once more from the exported circuit's unitary and the measured operator as a matrix.
-        state = circuit.unitary(weights)[:, 0].to(torch.complex128)
-        operator = _matrix(network)
-        value = float((state.conj() @ operator @ state).real)
-        assert value == pytest.approx(found["test"].get("energy", found["test"].get("cut")), abs=1e-5)
+    measured = next(found["test"][name] for name in ("energy", "cut", "fidelity") if name in found["test"])
+    assert measured == pytest.approx(_score(build(config.task), circuit.unitary(weights)), abs=1e-5)
 
 
-def _matrix(network: QuantumNetwork) -> torch.Tensor:
-    """The measured operator."""
-    paulis = {
-        "I": torch.eye(2),
-        "X": torch.tensor([[0, 1], [1, 0]]),
-        "Y": torch.tensor([[0, -1j], [1j, 0]]),
-        "Z": torch.tensor([[1, 0], [0, -1]]),
-    }
-    (observable,) = network.readoff.observables
-    total = torch.zeros(2**network.circuit.n_wires, 2**network.circuit.n_wires, dtype=torch.complex128)
-    for string, coefficient in observable.terms:
-        product = torch.eye(1, dtype=torch.complex128)
-        for letter in string.letters:
-            product = torch.kron(product, paulis[letter].to(torch.complex128))
-        total += coefficient * product
-    return total
+def _score(task: Task, unitary: Tensor) -> float:
+    """A circuit's score once more, from its matrix: an expectation or a fidelity by its textbook formula."""
+    state = unitary[:, 0]
+    if isinstance(task, UnitaryRecovery):
+        overlaps = task.unitary.mH @ unitary
+        if torch.equal(task.batches(0)["test"].inputs, torch.eye(len(unitary), dtype=task.complex_dtype)):
+            return float(overlaps.diagonal().abs().square().mean())
+        # The average gate fidelity: https://arxiv.org/abs/quant-ph/0205035, equation 3.
+        size = len(unitary)
+        return (float(overlaps.trace().abs()) ** 2 / size + 1) / (size + 1)
+    if isinstance(task, StatePreparation):
+        return float((task.target.conj() @ state).abs().square())
+    if isinstance(task, MaxCut):
+        return float(torch.from_numpy(task.graph.cuts()) @ state.abs().square())
+    assert isinstance(task, GroundState)
+    return float((state.conj() @ task.hamiltonian.matrix() @ state).real)
 
 
 def test_the_committed_results_reach_the_goals():

@@ -1,5 +1,6 @@
 """The supercircuit: the engine's suite in its main forms, relaxations, costs, and what is refused."""
 
+import itertools
 import json
 import math
 import random
@@ -14,10 +15,19 @@ from darts_hpo.supernet import Gate, one_hot_gates
 from darts_hpo.testing import SupernetConformance
 from darts_hpo.testing.supernet import mixture_gates, path_gates, random_choices
 from quantum.costs import LogInfidelity, NativeTwoQubitGates, TwoQubitGates
+from quantum.encoders import encoder
 from quantum.noise import DeviceNoise, UniformNoise
 from quantum.supercircuit import Supercircuit
 
-SMALL = {"n_inputs": 4, "n_outputs": 2, "n_wires": 3, "n_layers": 2, "one_qubit": ["I", "RX", "U3"]}
+SMALL = {
+    "n_inputs": 4,
+    "n_outputs": 2,
+    "n_wires": 3,
+    "n_layers": 2,
+    "one_qubit": ["I", "RX", "U3"],
+    "encoder": "angle",
+}
+DATA = [operation.gate for operation in encoder("angle", 3, 4).operations]
 NOISE = UniformNoise(0.01, 0.05, 0.02, readout=[0.02, 0.05])
 EVERY_STAGE = ("search", "training", "evaluation")
 
@@ -48,6 +58,7 @@ class QuantumConformance(SupernetConformance):
     def test_derived_network_has_fresh_weights_unless_it_inherits(self, supernet):
         """All angles are drawn anew, also between two derivations; the same ones are inherited twice."""
         genotype = supernet.genotype(random_choices(supernet, 0))
+        torch.manual_seed(1)  # the supernet's own angles were drawn with seed 0
         first, second = (supernet.derive(genotype).weights for _ in range(2))
         inherited, again = (supernet.derive(genotype, inherit_weights=True).weights for _ in range(2))
         assert len(first) > 0
@@ -62,6 +73,7 @@ class TestMacroChannel(QuantumConformance):
 
 class TestMicro(QuantumConformance):
     build = staticmethod(lambda: supercircuit(style="micro", n_layers=3, reupload="search"))
+    memory_ratio = 1.5  # gates are mixed as small matrices, but searched encodings as states
 
 
 class TestLinearCombination(QuantumConformance):
@@ -69,12 +81,14 @@ class TestLinearCombination(QuantumConformance):
 
 
 class TestSearchedEncoders(QuantumConformance):
+    memory_ratio = 2.0
     build = staticmethod(
         lambda: supercircuit(encoder=["angle_ryz", "amplitude", "none"], reupload="search", head="linear", n_outputs=5)
     )
 
 
-class TestSearchedEncodersOfAmplitudes(QuantumConformance):
+class TestSearchedEncodersOnAmplitudes(QuantumConformance):
+    memory_ratio = 2.0
     build = staticmethod(lambda: supercircuit(encoder=["none", "angle"], reupload="search", mixing="lcu"))
 
 
@@ -89,14 +103,15 @@ class TestOnADevice(QuantumConformance):
 
 
 class TestWithoutData(QuantumConformance):
-    """A Hamiltonian is measured; the circuit runs once."""
+    """A Hamiltonian is measured; the circuit runs once, and what it is given counts for its length alone."""
 
     build = staticmethod(lambda: supercircuit(n_inputs=0, n_outputs=None, measurement={"ZZI": 0.5, "IXX": -1.0}))
-    input_shape = (0,)
+    memory_ratio = 2.0  # one state, and the matrices of all gates
 
-    @pytest.fixture
-    def example_input(self):
-        return torch.zeros(1, 0)
+    def test_without_samples_there_is_one_output(self, supernet):
+        outputs = supernet(torch.zeros(1, 0), mixture_gates(supernet))
+        network = supernet.derive(supernet.genotype(supernet.reference_choices()))
+        assert outputs.shape == network(torch.zeros(1, 0)).shape == (1, 1)
 
 
 # -- The space -------------------------------------------------------------------------------------------------------
@@ -120,14 +135,22 @@ def test_a_slot_with_one_candidate_is_no_choice():
     supernet = supercircuit(one_qubit=["U3"], two_qubit=["I", "CZ"], topology=[[0, 2]])
     assert list(supernet.space) == ["layer0.pair0_2", "layer1.pair0_2"]
     network = supernet.derive(supernet.genotype({"layer0.pair0_2": "CZ", "layer1.pair0_2": "I"}))
-    assert [op.gate for op in network.circuit.operations] == ["RY"] * 4 + ["U3"] * 3 + ["CZ"] + ["U3"] * 3
+    assert [op.gate for op in network.circuit.operations] == [*DATA, *["U3"] * 3, "CZ", *["U3"] * 3]
+
+
+def test_with_one_candidate_everywhere_nothing_is_searched():
+    supernet = supercircuit(one_qubit=["U3"], two_qubit=["CZ"])
+    assert len(supernet.space) == len(supernet.cost_units()) == 0
+    network = supernet.derive(supernet.genotype({}), inherit_weights=True)
+    x = torch.rand(3, 4)
+    torch.testing.assert_close(network(x), supernet(x, {}), atol=2e-6, rtol=0)
 
 
 def test_cells_are_repeated_with_angles_of_their_own():
     supernet = supercircuit(style="micro", topology="chain", reupload="search")
     choices = {**supernet.reference_choices(), "cell.wire0": "RX", "cell.pair0_1": "I", "cell.reupload": "none"}
     network = supernet.derive(supernet.genotype(choices), inherit_weights=True)
-    body = network.circuit.operations[4:]
+    body = network.circuit.operations[len(DATA) :]
     assert [(op.gate, op.wires) for op in body[: len(body) // 2]] == [
         (op.gate, op.wires) for op in body[len(body) // 2 :]
     ]
@@ -136,16 +159,14 @@ def test_cells_are_repeated_with_angles_of_their_own():
 
 
 def test_data_enter_again_before_every_further_layer():
-    network = supercircuit(reupload=True, n_layers=3, one_qubit=["RX"], two_qubit=["I"], topology=[]).derive
     supernet = supercircuit(reupload=True, n_layers=3, one_qubit=["RX", "RY"], topology=[])
     network = supernet.derive(supernet.genotype(dict.fromkeys(supernet.space, "RX")))
-    data = ["RY"] * 4  # four features on three wires
     assert [op.gate for op in network.circuit.operations] == [
-        *data,
+        *DATA,
         *["RX"] * 3,
-        *data,
+        *DATA,
         *["RX"] * 3,
-        *data,
+        *DATA,
         *["RX"] * 3,
     ]
 
@@ -207,16 +228,14 @@ def test_the_channel_is_the_mean_over_derived_circuits():
         with torch.no_grad():
             outputs[mixing] = supernet(x, gates)
     total, n_circuits = torch.zeros(5, 3, dtype=torch.float64), 0
-    for point in supernet.space.grid():
-        probability = math.prod(
-            float(gates[name].weights[supernet.space.categorical(name).index(option)]) for name, option in point.items()
-        )
-        network = supernet.derive(supernet.genotype(point)).double()
-        network.load_state_dict(supernet.derive(supernet.genotype(point), inherit_weights=True).state_dict())
+    space = supernet.space
+    for options in itertools.product(*(space.categorical(name).options for name in space)):
+        point = dict(zip(space, options, strict=True))
+        probability = math.prod(float(gates[n].weights[space.categorical(n).index(o)]) for n, o in point.items())
+        network = supernet.derive(supernet.genotype(point), inherit_weights=True).double()
         with torch.no_grad():
-            total += probability / sum(1.0 for _ in [0]) * network(x)
+            total += probability * network(x)
         n_circuits += 1
-    total /= math.prod(float(gate.weights.sum()) for gate in gates.values())
     assert n_circuits == 54
     assert float((outputs["channel"] - total).abs().max()) < 1e-6
     assert float((outputs["lcu"] - total).abs().max()) > 0.05
@@ -250,7 +269,7 @@ def test_data_that_no_gate_reads_still_give_an_output_per_sample():
 
 
 def test_noise_of_a_search_shows_in_the_search_only_where_it_is_asked_for():
-    x, settings = torch.rand(3, 4), {"noise": NOISE, "init_range": 1.0}
+    x, settings = torch.rand(3, 4), {"noise": NOISE}
     circuits = {noisy: supercircuit(noisy=noisy, **settings) for noisy in (("evaluation",), ("search",), EVERY_STAGE)}
     weights = next(iter(circuits.values())).weights.detach()
     outputs = {}
@@ -258,7 +277,7 @@ def test_noise_of_a_search_shows_in_the_search_only_where_it_is_asked_for():
         supernet.load_state_dict({"weights": weights})
         gates = path_gates(supernet, supernet.reference_choices())
         network = supernet.derive(supernet.genotype(supernet.reference_choices()), inherit_weights=True)
-        outputs[noisy] = supernet(x, gates), network(x)
+        outputs[noisy] = supernet(x, gates).detach(), network(x).detach()
         assert (network.noise is None) == (noisy == ("search",))
     searched, derived = outputs["evaluation",]
     torch.testing.assert_close(searched, derived, atol=1e-5, rtol=0)
@@ -275,14 +294,15 @@ RELAXATIONS = {
     "gumbel, hard": GumbelSoftmax,
     "gumbel, soft": lambda space, **kw: GumbelSoftmax(space, hard=False, **kw),
     "binary gates": BinaryGates,
-    "score function": ScoreFunction,
+    "score function": lambda space, **kw: ScoreFunction(space, draws=64, **kw),  # every option is drawn
 }
 
 
 @pytest.mark.parametrize("mixing", ["channel", "lcu"])
 @pytest.mark.parametrize("name", RELAXATIONS)
 def test_every_relaxation_runs_and_reaches_every_logit(name, mixing):
-    supernet = supercircuit(mixing=mixing, reupload="search", topology="chain")
+    # All wires count, in all directions: no gate at the end is without effect.
+    supernet = supercircuit(mixing=mixing, reupload="search", measurement=["XYZ", "YXX"])
     generator = torch.Generator().manual_seed(0)
     relaxation = RELAXATIONS[name](supernet.space, init_std=0.3, generator=generator)
     x, target = 3 * torch.rand(8, 4), torch.rand(8, 2)
@@ -322,7 +342,10 @@ def test_the_expected_cost_is_the_mean_over_circuits(style):
     model = CostModel.measure(supernet, TwoQubitGates(), (4,))
     gates = mixture_gates(supernet)
     pair = gates["cell.pair0_1" if style == "micro" else "layer0.pair0_1"].weights
-    assert float(model.expected(gates)) == pytest.approx(float(1 - pair[0]))
+    expected = model.expected(gates)
+    assert float(expected.detach()) == pytest.approx(float(1 - pair[0].detach()))
+    (gradient,) = torch.autograd.grad(expected, pair)
+    assert gradient.tolist() == [0.0, 1.0, 1.0, 1.0, 1.0]
     assert model.fixed == 0
     assert model.reference == 1
 
@@ -332,7 +355,7 @@ def test_the_readout_is_a_fixed_cost():
     model = CostModel.measure(supercircuit(measurement=["ZII", "IZI"]), cost, (4,))
     laid_out = DeviceNoise("manila").for_wires(3)
     readout = sum(-math.log1p(-sum(laid_out.readout(wire)) / 2) for wire in (0, 1))
-    encoding = sum(laid_out.log_infidelity("RY", [wire]) for wire in (0, 1, 2, 0))
+    encoding = sum(laid_out.log_infidelity(op.gate, op.wires) for op in encoder("angle", 3, 4).operations)
     assert model.fixed == pytest.approx(readout + encoding)
 
 
