@@ -176,7 +176,7 @@ class FusionPlan:
         pairs = double
         if folding.pairs != tuple(range(len(double))):
             pairs = double.index_select(0, self._table("pairs", folding.pairs, double.device))
-        if chains is not None:
+        if chains is not None and folding.pairs:
             before, after = self._sides("before", folding.before, chains), self._sides("after", folding.after, chains)
             steps = [*before, ((0, 1), pairs), *after]
             identity = torch.eye(local**2, dtype=pairs.dtype, device=pairs.device).expand(pairs.shape)
