@@ -204,7 +204,8 @@ def typed_config(cfg: DictConfig, run_dir: str = "") -> RunConfig:
     except OmegaConfBaseException as error:
         text = _first_line(error)
         if match := re.search(r"Missing mandatory value: (\S+)", text):
-            raise ConfigError(f"{match.group(1)} is not set; type {match.group(1)}=VALUE.") from None
+            key = error.full_key or match.group(1)
+            raise ConfigError(f"{key} is not set; type {key}=VALUE.") from None
         raise ConfigError(f"{error.full_key}: {text}." if error.full_key else text) from None
     assert isinstance(plain, dict)
     settings = {str(key): value for key, value in plain.items()} | {"run_dir": run_dir}

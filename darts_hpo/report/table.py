@@ -96,7 +96,10 @@ def _headline(metrics: Mapping[str, Any], networks: list[str]) -> list[str]:
 
 
 def _score(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    if value is None:
+        return "-"
+    # Errors can be much smaller than one, and then they are what matters.
+    return f"{value:.1e}" if 0 < abs(value) < 5e-4 else f"{value:.3f}"
 
 
 def _quantity(value: float | None) -> str:

@@ -29,7 +29,7 @@ GIVEN = {
     "n_inputs",
     "n_outputs",
 }
-OTHERWISE = {"searched", "weight_sharing", "options", "fractions"}
+OTHERWISE = {"searched", "weight_sharing", "options", "fractions", "angles"}
 
 
 def content_of(file: Path) -> tuple[dict, bool]:
