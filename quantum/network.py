@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -101,6 +102,33 @@ class Readoff(nn.Module):
         scaled = self.scale * values
         return scaled if self.linear is None else self.linear(scaled)
 
+    def facts(self) -> dict[str, Any]:
+        """What makes outputs of a state, as plain data.
+
+        Returns:
+            ``measurement``, a list of observables or ``state``; ``head``; ``head_scale``; ``n_outputs``, None where the
+            state is the output; and of a linear head ``linear_weight``, `n_outputs x n_observables`, and
+            ``linear_bias``.
+        """
+        facts: dict[str, Any] = {
+            "measurement": STATE if self.gives_state else observables_data(self.observables),
+            "head": self.head,
+            "head_scale": self.scale,
+            "n_outputs": None if self.gives_state else len(self.observables),
+        }
+        if self.linear is not None:
+            facts["n_outputs"] = self.linear.out_features
+            facts["linear_weight"] = self.linear.weight.detach().tolist()
+            facts["linear_bias"] = self.linear.bias.detach().tolist()
+        return facts
+
+
+def _seed_of(x: Tensor, seed: int) -> int:
+    """A seed from the content of a batch and a seed of one's own."""
+    content = x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    digest = hashlib.blake2b(f"{seed} {tuple(x.shape)} {x.dtype} ".encode() + content, digest_size=8)
+    return int.from_bytes(digest.digest(), "little")
+
 
 class QuantumNetwork(nn.Module):
     """A circuit with trained angles, run on amplitudes, or on the channel engine where it trains in noise.
@@ -147,7 +175,7 @@ class QuantumNetwork(nn.Module):
         super().__init__()
         self._sources: Tensor
         if noisy_training and noise is None:
-            raise ConfigError("Training in noise needs a noise model; set supernet.noise, for example noise=manila.")
+            raise ConfigError("Training in noise needs a noise model; set supernet.noise, for example noise=device.")
         if shots is not None and shots < 1:
             raise ConfigError(f"supernet.shots={shots}: expected at least 1, or null for exact expectations.")
         self.circuit, self.shots, self.shot_seed = circuit, shots, shot_seed
@@ -203,7 +231,7 @@ class QuantumNetwork(nn.Module):
         weights: Tensor = self.weights
         if self._constants:  # in the precision of the weights, whatever that has become
             weights = torch.cat([weights, weights.new_tensor(self._constants)])
-        parameters = weights[self._sources]
+        parameters = weights.index_select(0, self._sources)
         if self.n_inputs:
             return engine.run(self._program, parameters, inputs=x)
         return engine.run(self._program, parameters).expand(-1, len(x))
@@ -228,11 +256,12 @@ class QuantumNetwork(nn.Module):
     def shot_outputs(self, x: Tensor) -> Tensor:
         """Outputs from :attr:`shots` measurements, in the noise where there is a noise model.
 
-        The same samples give the same draws: a score must not depend on how often it was asked for.
+        The draws follow from the seed and the samples of the batch: the same batch always gets the same ones, so that
+        a score does not depend on how often or in which order it was asked for, and other batches get others.
         """
         assert self.shots is not None
         noisy = self.noise is not None
-        generator = torch.Generator().manual_seed(self.shot_seed)
+        generator = torch.Generator().manual_seed(_seed_of(x, self.shot_seed))
         return self.readoff.sampled(self.state(x, noisy=noisy), self.shots, generator, self._readout())
 
     def evaluations(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
@@ -270,11 +299,12 @@ class CircuitPart(nn.Module):
 
     Args:
         circuit: the piece.
+        noise: laid out for the whole circuit, so that costs place the piece where the network is.
     """
 
-    def __init__(self, circuit: Circuit) -> None:
+    def __init__(self, circuit: Circuit, noise: NoiseModel | None = None) -> None:
         super().__init__()
-        self.circuit = circuit
+        self.circuit, self.noise = circuit, noise
         self.weights = nn.Parameter(torch.zeros(circuit.n_weights))
 
     def forward(self, x: Tensor) -> Tensor:

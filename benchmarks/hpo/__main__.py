@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.hpo import cells, environments
+from benchmarks.environments import make
+from benchmarks.hpo import cells
 from benchmarks.hpo.cells import MODES, SEQUENTIAL_PROBLEMS, Cell, Mode
+from benchmarks.hpo.environments import PEERS
 from benchmarks.hpo.methods import COMPARED, Method, method
 from benchmarks.hpo.problems import PROBLEMS, problem
 from darts_hpo.errors import unknown_name
@@ -62,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report_parser.add_argument("--methods", nargs="+", default=COMPARED, metavar="NAME")
     given = parser.parse_args(arguments)
     if given.command == "environments":
-        for peer in environments.PEERS.values():
-            environments.make(peer)
+        for peer in PEERS.values():
+            make(peer)
     elif given.command == "run":
         run(given)
     else:
@@ -158,7 +160,7 @@ def software(task: Task) -> dict[str, str]:
     shared = {name: version(name) for name in ("torch", "botorch", "scikit-learn", "numpy", "scipy")}
     if task.method.peer is None:
         return {"darts-hpo": version("darts-hpo"), **shared}
-    return {"peer": environments.PEERS[task.method.peer].requirement, **shared}
+    return {"peer": PEERS[task.method.peer].requirement, **shared}
 
 
 if __name__ == "__main__":

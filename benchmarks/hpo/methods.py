@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.hpo.environments import PEERS, python_of
+from benchmarks.environments import python_of
+from benchmarks.hpo.environments import PEERS
 from darts_hpo import space
 from darts_hpo.errors import unknown_name
 

@@ -37,7 +37,7 @@ def product(state: Tensor, matrix: Tensor, wires: tuple[int, ...], n_wires: int,
             matrix = matrix.unsqueeze(1).expand(-1, left, -1, -1).reshape(-1, dim, dim)
         else:
             matrix = matrix.resolve_conj().expand(left, -1, -1)  # a lazy conjugate would be copied `left` times
-        return torch.bmm(matrix, state.reshape(len(matrix), dim, -1)).reshape(state.shape)
+        return torch.bmm(matrix, state.reshape(matrix.shape[0], dim, -1)).reshape(state.shape)
     axes = _to_front(state, wires, n_wires, local)
     lead = state.shape[:-2]
     moved = (matrix @ axes.reshape(*lead, dim, -1)).reshape(axes.shape)
@@ -71,9 +71,7 @@ class _Application(torch.autograd.Function):
     """Autograd's own backward pass of a broadcast product copies the state several times over."""
 
     @staticmethod
-    def forward(
-        ctx: Any, state: Tensor, matrix: Tensor, wires: tuple[int, ...], n_wires: int, local: int
-    ) -> Tensor:
+    def forward(ctx: Any, state: Tensor, matrix: Tensor, wires: tuple[int, ...], n_wires: int, local: int) -> Tensor:
         ctx.save_for_backward(state, matrix)
         ctx.where = wires, n_wires, local
         return product(state, matrix, wires, n_wires, local)

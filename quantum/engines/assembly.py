@@ -60,6 +60,7 @@ class SlotAssembly:
         self._slot_of_row = torch.tensor(order, dtype=torch.int64)
         self._entry_of_row = torch.tensor([e for group in self.groups for e in group.entries], dtype=torch.int64)
         self._row_of_slot = torch.argsort(self._slot_of_row, stable=True)
+        self._constants: dict[tuple[str, int, torch.dtype, torch.device], Tensor] = {}
         self._counts = [len(group.entries) * len(group.parameters[0]) for group in self.groups]
         read = [position for group in self.groups for row in group.parameters for position in row]
         self._parameters = torch.tensor(read, dtype=torch.int64)
@@ -89,13 +90,11 @@ class SlotAssembly:
         # One gather for all gates: it is what costs time where there are few wires, not the arithmetic.
         read = parameters.index_select(0, self._parameters.to(parameters.device)).split(self._counts)
         for group, values in zip(self.groups, read, strict=True):
-            angles = values.reshape(len(group.entries), len(group.parameters[0]))
-            gate = gate_named(group.gate)
-            if gate.n_wires == self.width:
-                matrices = form(gate, angles)
-            else:  # the identity, for as many wires as needed
-                kind = form(gate, angles[:1]).dtype
-                matrices = torch.eye(dim, dtype=kind, device=parameters.device).expand(len(angles), dim, dim)
+            if group.parameters[0]:
+                angles = values.reshape(len(group.entries), len(group.parameters[0]))
+                matrices = form(gate_named(group.gate), angles)
+            else:
+                matrices = self._constant(group.gate, parameters, local, form).expand(len(group.entries), dim, dim)
             following = noise(group) if noise is not None else None
             rows.append(matrices if following is None else following @ matrices)
         stacked = torch.cat(rows)
@@ -110,6 +109,19 @@ class SlotAssembly:
         if stacked.is_complex():
             return torch.view_as_complex(total.unflatten(1, (dim, dim, 2)))
         return total.unflatten(1, (dim, dim))
+
+    def _constant(self, name: str, like: Tensor, local: int, form: Callable[[QuantumGate, Tensor], Tensor]) -> Tensor:
+        """The form of a gate without angles, which is kept; the identity on as many wires as needed."""
+        key = (name, local, like.dtype, like.device)
+        if key not in self._constants:
+            gate = gate_named(name)
+            # A tensor made in inference mode could not be used in training afterwards.
+            with torch.inference_mode(False), torch.no_grad():
+                matrix = form(gate, torch.zeros(0, dtype=like.dtype, device=like.device))
+                if gate.n_wires != self.width:
+                    matrix = torch.eye(local**self.width, dtype=matrix.dtype, device=matrix.device)
+            self._constants[key] = matrix
+        return self._constants[key]
 
 
 @lru_cache(maxsize=256)

@@ -50,6 +50,19 @@ class Engine(ABC):
             SpaceError: the program has too many wires for the engine, or a number of weights does not fit.
         """
 
+    @abstractmethod
+    def require_room(self, n_wires: int, batch: int, like: Tensor) -> None:
+        """Refuse a state that is too large.
+
+        Args:
+            n_wires: of the program.
+            batch: samples.
+            like: parameters, whose precision and device the state has.
+
+        Raises:
+            SpaceError: states the bytes, or the alternative.
+        """
+
     def check(self, program: Program, parameters: Tensor, mixture: Tensor | None) -> None:
         """Refuse parameters or weights that were made for another program.
 
@@ -66,7 +79,7 @@ class Engine(ABC):
             raise SpaceError(f"The program has {candidates} candidate gates but {len(mixture)} weights.")
 
     def check_data(self, program: Program, data_mixtures: Sequence[Tensor], inputs: Tensor | None) -> None:
-        """Refuse samples that are missing, and weights of encodings that were made for another program.
+        """Refuse samples that are missing or of the wrong kind, and weights of encodings made for another program.
 
         Raises:
             SpaceError: they were, or are.
@@ -74,6 +87,13 @@ class Engine(ABC):
         sizes = [len(slot.options) for slot in program.data_slots]
         if inputs is None and any(option is not None for slot in program.data_slots for option in slot.options):
             raise SpaceError("The program encodes data; it needs inputs.")
+        if inputs is not None and inputs.is_complex():
+            for option in (option for slot in program.data_slots for option in slot.options):
+                if option is not None and not option.amplitude:
+                    raise SpaceError(
+                        f"The samples are amplitudes, complex numbers, and the encoder {option.name!r} takes real "
+                        "angles; use supernet.encoder=amplitude."
+                    )
         if data_mixtures:
             given = [len(weights) for weights in data_mixtures]
             if given != sizes:

@@ -59,9 +59,7 @@ class _Chain(torch.autograd.Function):
     """One node for all matrices: autograd's bookkeeping for each would take longer than the products of a few wires."""
 
     @staticmethod
-    def forward(
-        ctx: Any, state: Tensor, windows: Windows, n_wires: int, local: int, *matrices: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, state: Tensor, windows: Windows, n_wires: int, local: int, *matrices: Tensor) -> Tensor:
         states = [state]
         for matrix, wires in zip(matrices, windows, strict=True):
             states.append(product(states[-1], matrix, wires, n_wires, local))

@@ -57,8 +57,8 @@ class FusedEngine(Engine):
     Args:
         window: most wires whose gates are folded into one matrix, at least 2.
         memory: ``store`` keeps the state after every window for the backward pass. ``recompute`` computes them again:
-            of a circuit without mixtures and noise two states are kept at any depth, else about twice the square
-            root of the number of windows.
+            of a circuit without mixtures and noise two states are kept for every place where data enter, at any depth
+            between them; else about twice the square root of the number of windows.
 
     Raises:
         ConfigError: a value is out of range.
@@ -86,14 +86,6 @@ class FusedEngine(Engine):
         """The state that an encoding makes of |0...0>, `local**n_wires x B`; engines override it where it is simple."""
         ground = self.ground(n_wires, len(inputs), like)
         return apply_encoding(ground, encoding, inputs, n_wires, self.local, self.form, self.following)
-
-    @abstractmethod
-    def require_room(self, n_wires: int, batch: int, like: Tensor) -> None:
-        """Refuse a state that is too large.
-
-        Raises:
-            SpaceError: states the bytes, or the alternative.
-        """
 
     @property
     def following(self) -> Following | None:

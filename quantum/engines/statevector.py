@@ -30,7 +30,7 @@ class StatevectorEngine(FusedEngine):
     local = 2
     mixes_channels = False
 
-    def __init__(self, window: int = 5, memory: Memory = "store") -> None:
+    def __init__(self, window: int = 4, memory: Memory = "store") -> None:
         super().__init__(window, memory)
 
     def form(self, gate: QuantumGate, angles: Tensor) -> Tensor:

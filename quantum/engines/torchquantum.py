@@ -58,7 +58,7 @@ class TorchQuantumEngine(Engine):
                 "Use supernet.engine=fused, or trainer.precision=32-true."
             )
         batch = 1 if inputs is None else len(inputs)
-        _STATES.require_room(program.n_wires, batch, parameters)
+        self.require_room(program.n_wires, batch, parameters)
         with torch.autocast(parameters.device.type, enabled=False):
             device = require_torchquantum().QuantumDevice(program.n_wires, bsz=batch, device=parameters.device)
             entry = offset = seen = 0
@@ -77,6 +77,14 @@ class TorchQuantumEngine(Engine):
                 _mix(device, candidates, weights)
             states: Tensor = device.get_states_1d()
         return _STATES.finish(states.mT, mixture is not None or len(data_mixtures) > 0)
+
+    def require_room(self, n_wires: int, batch: int, like: Tensor) -> None:
+        """Refuse a state that does not fit in memory.
+
+        Raises:
+            SpaceError: states the bytes.
+        """
+        _STATES.require_room(n_wires, batch, like)
 
 
 def _mix(device: Any, candidates: Sequence[Callable[[], None]], weights: Tensor | None) -> None:
