@@ -212,6 +212,8 @@ class Supernet(nn.Module, ABC):
     """Name of the space, stored in genotypes."""
     gate_kinds: frozenset[GateKind] = frozenset({"mixture", "path", "probed_path"})
     """Kinds of gate that :meth:`forward` accepts."""
+    exports_onnx: bool = True
+    """Whether derived networks can be written as ONNX."""
 
     @property
     @abstractmethod
@@ -243,6 +245,14 @@ class Supernet(nn.Module, ABC):
     @abstractmethod
     def cost_units(self) -> Sequence[CostUnit]:
         """The parts whose cost depends on choices. The rest of the derived network is fixed cost."""
+
+    def with_gates(self, gates: Gates) -> GatedSupernet:
+        """This supernet, not a copy, as a network of inputs alone; a subclass may give it what its metrics ask for.
+
+        Args:
+            gates: of every choice.
+        """
+        return GatedSupernet(self, gates)
 
     def genotype(self, choices: Mapping[str, str], facts: Mapping[str, Any] | None = None) -> Genotype:
         """The canonical genotype of complete choices of :attr:`space`."""
@@ -343,3 +353,20 @@ class Supernet(nn.Module, ABC):
             return {name: str(option) for name, option in self.space.validate(dict(choices)).items()}
         except SpaceError as error:
             raise GenotypeError(f"{self.name}: {error}") from None
+
+
+class GatedSupernet(nn.Module):
+    """A supernet as a network of inputs alone, under gates that stay as they are.
+
+    Args:
+        supernet: not copied.
+        gates: of every choice, on the supernet's device.
+    """
+
+    def __init__(self, supernet: Supernet, gates: Gates) -> None:
+        super().__init__()
+        self.supernet, self.gates = supernet, gates
+
+    def forward(self, x: Tensor) -> Any:
+        """What the supernet gives under the gates."""
+        return self.supernet(x, self.gates)

@@ -131,7 +131,11 @@ def _seed_of(x: Tensor, seed: int) -> int:
 
 
 class QuantumNetwork(nn.Module):
-    """A circuit with trained angles, run on amplitudes, or on the channel engine where it trains in noise.
+    """A circuit with trained angles.
+
+    In evaluation mode it gives the ideal outputs, exact and of a device without noise, whatever it was trained in;
+    those in the noise and from shots are :meth:`evaluations`. Ideal outputs come from amplitudes, noisy ones from the
+    channel engine.
 
     Args:
         circuit: encoding included.
@@ -139,9 +143,8 @@ class QuantumNetwork(nn.Module):
         n_outputs: likewise.
         head: likewise.
         head_scale: likewise.
-        noise: of a device; gives the evaluation ``noisy``, and is what is trained in with ``noisy_training``. It is
-            simulated by the channel engine.
-        noisy_training: whether :meth:`forward` itself runs in the noise.
+        noise: of a device; gives the evaluation ``noisy``, and is what is trained in with ``noisy_training``.
+        noisy_training: whether :meth:`forward` runs in the noise while the network is in training mode.
         shots: gives the evaluation ``shots``: so many measurements per basis.
         shot_seed: of those measurements.
         init_range: initial angles are uniform in [-init_range, init_range), in radians.
@@ -237,14 +240,9 @@ class QuantumNetwork(nn.Module):
         return engine.run(self._program, parameters).expand(-1, len(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs `B x n_outputs` of samples `B x F`."""
-        if self._settings["noisy_training"]:
+        """Outputs `B x n_outputs` of samples `B x F`: noisy where it trains in noise, else ideal."""
+        if self.training and self._settings["noisy_training"]:
             return self.noisy_outputs(x)
-        outputs: Tensor = self.readoff(self.state(x))
-        return outputs
-
-    def ideal_outputs(self, x: Tensor) -> Tensor:
-        """Outputs of a device without noise, from exact expectations."""
         outputs: Tensor = self.readoff(self.state(x))
         return outputs
 
@@ -267,9 +265,7 @@ class QuantumNetwork(nn.Module):
     def evaluations(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
         """Other ways to compute the outputs, by the name they have in metrics."""
         ways: dict[str, Callable[[Tensor], Tensor]] = {}
-        if self._settings["noisy_training"]:
-            ways["ideal"] = self.ideal_outputs
-        elif self.noise is not None:
+        if self.noise is not None:
             ways["noisy"] = self.noisy_outputs
         if self.shots is not None and not self.readoff.gives_state:
             ways["shots"] = self.shot_outputs

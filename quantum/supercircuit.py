@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from darts_hpo.errors import ConfigError, unknown_name
+from darts_hpo.errors import ConfigError, SpaceError, unknown_name
 from darts_hpo.genotype import Genotype
 from darts_hpo.space import Categorical, Space
-from darts_hpo.supernet import CostUnit, Gates, Supernet
+from darts_hpo.supernet import CostUnit, GatedSupernet, Gates, Supernet
 from quantum.circuit import Circuit, Operation, Weight
-from quantum.encoders import encoder
+from quantum.encoders import encoder, encoder_names
 from quantum.engines import ChannelEngine, Engine, pure_state_engine
 from quantum.engines.fused import Memory
 from quantum.gates import gate_named
@@ -56,7 +56,10 @@ class Supercircuit(Supernet):
     A gate mixture is run as ``channel`` (the mixed-unitary channel, on Pauli vectors: the exact average over circuits
     whose slots are drawn independently, noise included) or as ``lcu`` (a normalised linear combination of unitaries,
     on amplitudes: cheaper for many wires, but a search with it needs relaxation.entropy_weight to end near
-    a circuit).
+    a circuit). Where one choice decides several places, the places are mixed one by one, as if each had been drawn for
+    itself, while a derived circuit has the same option in all of them: the slots of the cells of ``style: micro`` are
+    such places, those where data enter again included. There the channel only approximates the average; it is exact at
+    one-hot weights.
 
     Args:
         n_inputs: features of a sample; 0 for tasks without data.
@@ -75,7 +78,9 @@ class Supercircuit(Supernet):
         head: likewise.
         head_scale: likewise.
         noise: model of the device, or None for an ideal one.
-        noisy: the stages that run in the noise, among ``search``, ``training``, ``evaluation``.
+        noisy: the stages that know the noise, among ``search`` (the loss of the search), ``training`` (the loss of
+            the found circuit's training) and ``evaluation``. Metrics of the name ``<metric>_noisy`` come with each of
+            the latter two; those of a plain name are of ideal outputs, whatever stands here.
         shots: evaluate with so many measurements as well.
         reference: gates of the hand-made circuit, ``one_qubit`` and ``two_qubit``, candidates both, in all slots.
         init_range: initial angles are uniform in [-init_range, init_range), in radians.
@@ -85,10 +90,13 @@ class Supercircuit(Supernet):
 
     Raises:
         ConfigError: a value is out of range, or two do not go together.
-        SpaceError: a gate or an encoder is unknown or does not fit, or the channel engine does not take so many wires.
+        SpaceError: a gate or an encoder is unknown or does not fit, or there are too many wires for the engine or the
+            memory.
+        DataError: the device's calibration lacks a rate of a candidate, an encoder or the readout.
     """
 
     name = "supercircuit"
+    exports_onnx = False  # a simulation is no model: circuits leave as OpenQASM
 
     def __init__(
         self,
@@ -149,16 +157,15 @@ class Supercircuit(Supernet):
             "memory": memory,
             "channel_max_wires": channel_max_wires,
         }
-        self._engine = self._search_engine(mixing, engine, memory, channel_max_wires)
-        with torch.random.fork_rng(devices=[]):  # settings of derived networks are refused now, not after a search
+        self._ideal_engine, self._noisy_engine = self._search_engines(mixing, engine, memory, channel_max_wires)
+        # What is wrong is refused now: networks are derived, and rates of the device asked for, hours later.
+        self._ideal_engine.require_room(n_wires, 1, torch.zeros(0))
+        self._require_rates()
+        with torch.random.fork_rng(devices=[]):
             self.derive(self.genotype(self.reference_choices()))
         self.readoff = Readoff(n_wires, measurement, n_outputs, head, head_scale)
         self.weights = nn.Parameter(initial_angles(self._program.n_parameters, init_range))
-        self._readout = (
-            [self.noise.readout(wire) for wire in range(n_wires)]
-            if self.noise is not None and "search" in self._noisy
-            else None
-        )
+        self._readout = None if self.noise is None else [self.noise.readout(wire) for wire in range(n_wires)]
 
     # -- the program ----------------------------------------------------------------------------------------------
 
@@ -182,24 +189,48 @@ class Supercircuit(Supernet):
                 items.append(_Searched(Slot(pair, pool), f"{prefix}.pair{pair[0]}_{pair[1]}", pool))
         return tuple(items)
 
-    def _search_engine(self, mixing: str, engine: str, memory: Memory, max_wires: int) -> Engine:
+    def _search_engines(
+        self, mixing: str, engine: str, memory: Memory, max_wires: int
+    ) -> tuple[Engine, ChannelEngine | None]:
+        """The engine without noise and, where there is noise that a mixture can be run in, that with it."""
         pure = pure_state_engine(engine, memory)
-        noisy = "search" in self._noisy
         if mixing == "channel":
             if engine != "fused":
                 raise ConfigError(
                     f"supernet.engine={engine} simulates amplitudes, and supernet.mixing=channel mixes density "
                     "matrices; use supernet.mixing=lcu with it."
                 )
-            channel = ChannelEngine(self.noise if noisy else None, max_wires=max_wires, memory=memory)
+            channel = ChannelEngine(None, max_wires=max_wires, memory=memory)
             channel.require_wires(self.n_wires)
-            return channel
-        if noisy:
+            if self.noise is None:
+                return channel, None
+            return channel, ChannelEngine(self.noise, max_wires=max_wires, memory=memory)
+        if "search" in self._noisy:
             raise ConfigError(
                 "supernet.mixing=lcu runs on amplitudes, which noise leaves; search in noise with "
                 "supernet.mixing=channel, or take search out of supernet.noisy."
             )
-        return pure
+        return pure, None
+
+    def _require_rates(self) -> None:
+        """Ask for the noise of everything that a derived circuit may hold.
+
+        Raises:
+            DataError: the device's calibration lacks a rate that is needed.
+        """
+        if self.noise is None or not self._noisy:
+            return
+        placed: set[tuple[str, tuple[int, ...]]] = set()
+        for item in self._elements:
+            if isinstance(item.element, Slot):
+                placed |= {(gate, item.element.wires) for gate in item.options}
+            else:
+                encodings = [option for option in item.element.options if option is not None]
+                placed |= {(operation.gate, operation.wires) for e in encodings for operation in e.operations}
+        for gate, wires in sorted(placed):
+            self.noise.after(gate, wires)
+        for wire in range(self.n_wires):
+            self.noise.readout(wire)
 
     # -- Supernet -------------------------------------------------------------------------------------------------
 
@@ -213,19 +244,34 @@ class Supercircuit(Supernet):
         return self._space
 
     def forward(self, x: Tensor, gates: Gates) -> Tensor:
-        """Outputs `B x n_outputs` of samples `B x n_inputs` under the gates.
+        """Outputs `B x n_outputs` of samples `B x n_inputs` under the gates; in evaluation mode the ideal ones.
 
         The small matrices of all candidates are always there, so the whole weight vector of a gate counts, and options
         that are not active have a derivative too.
         """
+        return self._outputs(x, gates, noisy=self.training and "search" in self._noisy)
+
+    def _outputs(self, x: Tensor, gates: Gates, *, noisy: bool) -> Tensor:
         self.check_gates(gates)
+        engine = self._noisy_engine if noisy else self._ideal_engine
+        assert engine is not None  # noise in the search is refused where the mixture cannot be run in it
         slots = [self._weights_of(item, gates) for item in self._elements if isinstance(item.element, Slot)]
         data = [self._weights_of(item, gates) for item in self._elements if isinstance(item.element, DataSlot)]
-        state = self._engine.run(self._program, self.weights, torch.cat(slots), data, x if data else None)
+        state = engine.run(self._program, self.weights, torch.cat(slots), data, x if data else None)
         if not data:  # the circuit ran once, for every sample
             state = state.expand(-1, len(x))
-        outputs: Tensor = self.readoff(state, self._readout)
+        outputs: Tensor = self.readoff(state, self._readout if noisy else None)
         return outputs
+
+    def with_gates(self, gates: Gates) -> GatedSupercircuit:
+        """The supercircuit as a network of inputs alone, which offers the evaluation ``noisy`` as circuits do.
+
+        There is none with ``mixing=lcu``, and none from shots.
+        """
+        ways: dict[str, Callable[[Tensor], Tensor]] = {}
+        if self._noisy_engine is not None and self._network_settings["noise"] is not None:
+            ways["noisy"] = lambda x: self._outputs(x, gates, noisy=True)
+        return GatedSupercircuit(self, gates, ways)
 
     def derive(self, genotype: Genotype, *, inherit_weights: bool = False) -> QuantumNetwork:
         """The plain circuit of a genotype.
@@ -331,7 +377,7 @@ class Supercircuit(Supernet):
                     angles = tuple(Weight(n_weights + i) for i in range(count))
                     operations.append(Operation(name, item.element.wires, angles))
                     n_weights += count
-            return CircuitPart(Circuit(self.n_wires, tuple(operations)))
+            return CircuitPart(Circuit(self.n_wires, tuple(operations)), self.noise)
 
         return CostUnit(choice, (choice,), build, ())
 
@@ -350,6 +396,26 @@ class Supercircuit(Supernet):
                 raise ConfigError(unknown_name(f"gate in supernet.reference.{key}", str(gate), pool))
             chosen[width] = gate
         return chosen
+
+
+class GatedSupercircuit(GatedSupernet):
+    """A supercircuit under gates that stay as they are.
+
+    Args:
+        supercircuit: not copied.
+        gates: of every choice.
+        ways: other ways to compute the outputs under the gates, by name.
+    """
+
+    def __init__(
+        self, supercircuit: Supercircuit, gates: Gates, ways: Mapping[str, Callable[[Tensor], Tensor]]
+    ) -> None:
+        super().__init__(supercircuit, gates)
+        self._ways = ways
+
+    def evaluations(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
+        """As :meth:`QuantumNetwork.evaluations <quantum.network.QuantumNetwork.evaluations>`."""
+        return self._ways
 
 
 def _require_known(key: str, value: str, names: Sequence[str]) -> None:
@@ -380,6 +446,9 @@ def _pool(key: str, names: Sequence[str], width: int) -> tuple[str, ...]:
 
 def _encodings(names: str | Sequence[str], n_wires: int, n_inputs: int) -> dict[str, Encoding | None]:
     listed = (names,) if isinstance(names, str) else tuple(names)
+    for name in listed:  # also where there are no data to encode
+        if name not in encoder_names():
+            raise SpaceError(unknown_name("encoder", str(name), encoder_names()))
     if n_inputs == 0:
         return {NO_UPLOAD: None}
     found = {name: encoder(name, n_wires, n_inputs) for name in listed}

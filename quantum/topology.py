@@ -44,7 +44,7 @@ def pairs_of(topology: str | Sequence[Sequence[int]], n_wires: int, noise: Noise
     if isinstance(topology, str):
         if topology == "device":
             if not isinstance(noise, DeviceNoise):
-                raise ConfigError("supernet.topology=device needs the noise of a device, for example noise=manila.")
+                raise ConfigError("supernet.topology=device needs the noise of a device, for example noise=device.")
             return noise.coupled_wires
         if topology not in TOPOLOGIES:
             raise ConfigError(unknown_name("topology", topology, (*TOPOLOGIES, "device")))

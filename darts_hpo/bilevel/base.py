@@ -178,6 +178,14 @@ class BilevelRule(ABC):
         """
         del draws, differentiable
 
+    def require_optimizer(self, optimizer: Optimizer) -> None:
+        """Refuse an optimizer of the weights that the rule cannot use; by default none.
+
+        Raises:
+            ConfigError: names what can be used instead.
+        """
+        del optimizer
+
     @abstractmethod
     def arch_step(self, problem: BilevelProblem, train_batch: Any, arch_batch: Any) -> Losses:
         """Update the logits; returns the loss terms of the batch that drove them."""

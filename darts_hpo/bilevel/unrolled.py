@@ -62,6 +62,14 @@ class Unrolled(BilevelRule):
                 "Use relaxation.draws=1, or bilevel=first_order."
             )
 
+    def require_optimizer(self, optimizer: Optimizer) -> None:
+        """Refuse what is not SGD: the virtual step is that of the real optimizer.
+
+        Raises:
+            ConfigError: names what can be used instead.
+        """
+        _require_sgd(optimizer)
+
     def arch_step(self, problem: BilevelProblem, train_batch: Any, arch_batch: Any) -> Losses:
         """One second-order gradient of the arch loss with respect to the logits."""
         terms, gradients = self.hypergradient(problem, train_batch, arch_batch)
@@ -157,11 +165,7 @@ def virtual_sgd_step(
     Raises:
         ConfigError: the optimizer is not SGD, or does not hold a weight.
     """
-    if not isinstance(optimizer, SGD):
-        raise ConfigError(
-            f"bilevel=unrolled needs SGD for the weights, not {type(optimizer).__name__}: the virtual step "
-            "is the real optimizer's. Use search.optimizer.name=sgd or bilevel=first_order."
-        )
+    _require_sgd(optimizer)
     clip = 1.0
     norms = [gradient.norm() for gradient in gradients if gradient is not None]
     if clip_norm is not None and norms:
@@ -195,6 +199,14 @@ def virtual_sgd_step(
                 descent = buffered
         steps.append(VirtualStep(value - lr * descent, lr * share))
     return steps
+
+
+def _require_sgd(optimizer: Optimizer) -> None:
+    if not isinstance(optimizer, SGD):
+        raise ConfigError(
+            f"bilevel=unrolled needs SGD for the weights, not {type(optimizer).__name__}: the virtual step "
+            "is the real optimizer's. Use search.optimizer.name=sgd or bilevel=first_order."
+        )
 
 
 def _grads(loss: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:

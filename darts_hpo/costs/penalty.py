@@ -10,7 +10,7 @@ from torch import Tensor
 
 from darts_hpo.costs.base import Cost
 from darts_hpo.costs.model import CostModel
-from darts_hpo.errors import ConfigError, unknown_name
+from darts_hpo.errors import ConfigError, TrainingError, unknown_name
 from darts_hpo.supernet import Gate
 
 Form: TypeAlias = Literal["add", "mul"]
@@ -32,6 +32,8 @@ class CostPenalty:
       (https://arxiv.org/abs/1812.00332, section 3.3, normalised as in its released code).
     * ``mul``: `L * (1 + x) ** weight`. With `f` linear this is MnasNet's soft constraint
       `L * (E / T) ** weight` (https://arxiv.org/abs/1807.11626, equation 2, as a loss).
+
+    A loss that may be negative, such as an energy, needs ``add``: to multiply it would reward the cost.
 
     Being relative, the weight means the same for milliseconds, GFLOPs and parameters.
 
@@ -82,6 +84,7 @@ class CostPenalty:
 
         Raises:
             ConfigError: the reference costs nothing, so that a target must be given.
+            TrainingError: the form is ``mul`` and the loss negative.
         """
         target = model.reference if self.target is None else self.target
         if not target > 0:
@@ -89,4 +92,9 @@ class CostPenalty:
         excess = _EXCESS[self.excess](model.expected(gates) / target - 1.0)
         if self.form == "add":
             return self.weight * excess
+        if float(loss.detach()) < 0:
+            raise TrainingError(
+                f"The arch loss is {float(loss.detach()):.4g}, and penalty.form=mul makes a negative loss the better "
+                "the more the architecture costs; use penalty.form=add."
+            )
         return loss * ((1.0 + excess) ** self.weight - 1.0)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from darts_hpo.bilevel import BilevelRule
 from darts_hpo.config import RetrainConfig, RunConfig, SearchConfig, build
@@ -74,9 +75,15 @@ def assemble(config: RunConfig, task: Task, seeds: Seeds) -> Parts:
     )
 
 
-def _applicable(costs: Mapping[str, Cost], supernet: Supernet) -> dict[str, Cost]:
+def _reference_network(supernet: Supernet) -> nn.Module:
+    """Any derived network shows what those of the space have in common."""
     with torch.random.fork_rng():  # building a network draws initial weights
-        network = deployed(supernet.derive(supernet.genotype(supernet.reference_choices())))
+        return supernet.derive(supernet.genotype(supernet.reference_choices()))
+
+
+def _applicable(costs: Mapping[str, Cost], supernet: Supernet) -> dict[str, Cost]:
+    with torch.random.fork_rng():
+        network = deployed(_reference_network(supernet))
     applicable = {}
     for name, cost in costs.items():
         if cost.applies_to(network):
@@ -95,6 +102,9 @@ def check_training(config: RunConfig, parts: Parts, seeds: Seeds) -> None:
     searched = parts.relaxation.searched
     if parts.penalty is not None:
         _check_penalized(parts.penalty.cost, parts.costs.values())
+    if config.export.onnx and not parts.supernet.exports_onnx:
+        raise ConfigError(f"A network of {parts.supernet.name} cannot be written as ONNX; set export.onnx=false.")
+    parts.task.require_network(_reference_network(parts.supernet))
     draw(parts.supernet, parts.relaxation.fixed, config.random, seeds.of("random"))
     if config.retrain.inherit_weights and not searched:
         raise ConfigError("retrain.inherit_weights=true needs a search, but every choice is fixed; set it to false.")
@@ -106,7 +116,9 @@ def check_training(config: RunConfig, parts: Parts, seeds: Seeds) -> None:
             stages.append(("search", config.search, "arch"))
     for stage, settings, split in stages:
         training_loader(parts.task, split, stage=stage, batch_size=settings.batch_size, epochs=settings.epochs)
-        weight_optimizer(parts.task, parts.supernet, settings.optimizer)
+        optimizer = weight_optimizer(parts.task, parts.supernet, settings.optimizer)
+        if stage == "search":
+            parts.rule.require_optimizer(optimizer)
         WeightSchedule(settings.optimizer, settings.schedule, steps_per_epoch=1, epochs=settings.epochs)
 
 

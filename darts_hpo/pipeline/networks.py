@@ -30,7 +30,11 @@ class Networks:
         self._config, self._directory, self._parts, self._seeds = config, directory, parts, seeds
 
     def fresh(self, genotype: Genotype) -> nn.Module:
-        """What retraining starts from: drawn from the same seed for every network, or the supernet's weights."""
+        """What retraining starts from: drawn from the same seed for every network, or the supernet's weights.
+
+        Where ``retrain.inherit_weights`` is set, the reference and random networks too start from what the search has
+        trained: they are compared as choices of one supernet, not as trained from scratch.
+        """
         self._seeds.seed("retrain")
         if not self._config.retrain.inherit_weights:
             return self._parts.supernet.derive(genotype)

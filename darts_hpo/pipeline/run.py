@@ -191,6 +191,8 @@ class Run:
         from darts_hpo.report.table import results_table
 
         log.info("%s", results_table(self.ledger.metrics))
+        if self.config.retrain.inherit_weights and (self.ledger[REFERENCE] or self.ledger[RANDOM]):
+            log.info("Every network started from the weights of the search (retrain.inherit_weights=true).")
         log.info("Everything is in %s; open %s", self.directory.path, self.directory.report.name)
 
     @contextmanager

@@ -124,6 +124,8 @@ def _select(run: Context, module: SearchModule, models: Mapping[str, CostModel],
         discretized = module.discretized_score(choices, device)
         run.intermediate_score("search", done - 1, discretized[metric])
         relaxed = _relaxed_score(run, device)
+        if relaxed and metric not in relaxed:
+            log.info("%s is not simulated as %s asks for: there is no relaxed score.", supernet.name, metric)
     costs = _costs(run, models, choices)
     facts: dict[str, Any] = {
         "probabilities": supernet.genotype_probabilities(relaxation.probabilities()),
@@ -140,17 +142,24 @@ def _select(run: Context, module: SearchModule, models: Mapping[str, CostModel],
             "indicators": supernet.collapse_indicators(relaxation.probabilities()),
             "discretized_val": discretized,
             "relaxed_val": relaxed,
-            "discretization_gap": relaxed[metric] - discretized[metric] if relaxed and discretized else None,
+            "discretization_gap": _gap(relaxed, discretized, metric),
             "costs": {cost_key(name): value for name, value in costs.items()},
         }
     )
     return genotype
 
 
+def _gap(relaxed: Mapping[str, float] | None, discretized: Mapping[str, float] | None, metric: str) -> float | None:
+    if relaxed is None or discretized is None or metric not in relaxed:
+        return None
+    return relaxed[metric] - discretized[metric]
+
+
 def _relaxed_score(run: Context, device: torch.device) -> dict[str, float] | None:
     """Val metrics of the supernet under the gates that the search ended with; None where those are no mixture.
 
-    The score of a path is that of the discretized network, and nothing would be learned from their difference.
+    The score of a path is that of the discretized network, and nothing would be learned from their difference. The
+    primary metric is missing where the supernet itself cannot be simulated for it.
     """
     relaxation, supernet = run.parts.relaxation, run.parts.supernet
     if relaxation.kinds["eval"] != "mixture" or "mixture" not in supernet.gate_kinds:

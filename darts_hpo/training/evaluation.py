@@ -6,29 +6,21 @@ import copy
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from darts_hpo.bilevel.base import diverged
-from darts_hpo.errors import TrainingError
+from darts_hpo.errors import ConfigError, TrainingError, unknown_name
 from darts_hpo.genotype import Genotype
 from darts_hpo.normalization import recalibrate_batchnorm
 from darts_hpo.supernet import Gates, Supernet
 from darts_hpo.training.task import Split, Task
 
 
-@torch.no_grad()
-def evaluate(
-    network: nn.Module,
-    task: Task,
-    split: Split,
-    *,
-    device: torch.device,
-    forward: Callable[[Any], Any] | None = None,
-) -> dict[str, float]:
+def evaluate(network: nn.Module, task: Task, split: Split, *, device: torch.device) -> dict[str, float]:
     """Metrics of a network in evaluation mode on a whole split.
 
     Args:
@@ -36,27 +28,36 @@ def evaluate(
         task: has data and metrics.
         split: which.
         device: where the network is.
-        forward: what gives the outputs of an input; None takes the network itself.
 
     Raises:
+        ConfigError: the primary metric is none of those that the network has.
         TrainingError: an output of the network or the primary metric is not finite. (A comparison with NaN is
             false, so a metric may well make a finite number of such outputs; it would be no score.)
     """
+    values = _metrics(network, task, split, device)
+    if task.primary_metric not in values:
+        raise ConfigError(unknown_name("metric of the network in task.primary", task.primary_metric, values))
+    return values
+
+
+@torch.no_grad()
+def _metrics(network: nn.Module, task: Task, split: Split, device: torch.device) -> dict[str, float]:
+    """Metrics as of :func:`evaluate`; the primary one may be missing, but not be infinite."""
     was_training = network.training
     network.eval()
     metric = task.metric()
     try:
         for batch in task.loader(split, training=False):
             moved = to_device(batch, device)
-            outputs = (forward or network)(task.inputs(moved))
+            outputs = network(task.inputs(moved))
             if not _all_finite(outputs):
                 raise diverged(f"The network's outputs on the {split} split are not finite")
             metric.update(network, outputs, moved)
     finally:
         network.train(was_training)
     values = metric.compute()
-    score = values[task.primary_metric]
-    if not math.isfinite(score):
+    score = values.get(task.primary_metric)
+    if score is not None and not math.isfinite(score):
         raise TrainingError(f"The {split} score {task.primary_metric} is {score}, no number.")
     return values
 
@@ -123,6 +124,8 @@ def evaluate_relaxed(
 
     A copy is evaluated, with BatchNorm statistics of its own as in :func:`inherited_network`; the supernet's weights
     and statistics are left as they were. The number means something only beside that of :func:`evaluate_choices`.
+    What a supernet is not simulated under, a derived network may well be: metrics of it are missing then, be it the
+    primary one.
 
     Args:
         supernet: searched.
@@ -138,12 +141,10 @@ def evaluate_relaxed(
         for name, gate in gates.items()
     }
 
-    def forward(x: torch.Tensor) -> Any:
-        return replica(x, moved)
-
+    network = replica.with_gates(moved)
     batches = _calibration_batches(task, device, calibration_batches, batch_size)
-    recalibrate_batchnorm(replica, lambda batch: forward(task.inputs(batch)), batches)
-    return evaluate(replica, task, "val", device=device, forward=forward)
+    recalibrate_batchnorm(network, lambda batch: network(task.inputs(batch)), batches)
+    return _metrics(network, task, "val", device)
 
 
 def _calibration_batches(task: Task, device: torch.device, number: int, batch_size: int) -> Iterator[Any]:

@@ -119,6 +119,17 @@ class Task(ABC):
     def metric(self) -> Metric:
         """A fresh accumulator."""
 
+    def require_network(self, network: nn.Module) -> None:
+        """Refuse a network that a metric of the task cannot be computed of, before it is trained; by default none.
+
+        Args:
+            network: as the search space derives it.
+
+        Raises:
+            ConfigError: names what is missing and what gives it.
+        """
+        del network
+
     def parameter_groups(self, network: nn.Module) -> list[dict[str, Any]]:
         """Groups for the weight optimizer: ``params`` and a ``role``, one of ``decay``, ``no_decay``, ``bias``."""
         return split_by_decay(network)

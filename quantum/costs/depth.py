@@ -15,7 +15,8 @@ from torch import nn
 from darts_hpo.errors import ConfigError, MissingDependencyError
 from quantum.circuit import Circuit
 from quantum.costs.base import CircuitCost, circuit_of
-from quantum.noise.layout import Placement
+from quantum.costs.placement import Topology, device_placement
+from quantum.noise import NoiseModel
 
 # An irrational step visits angles at which no gate of the pool is simpler than it is in general.
 _ANGLE_STEP = 2.399963  # the golden angle
@@ -49,12 +50,14 @@ class DeviceDepth(CircuitCost):
 
     Args:
         device: name, folder or file, as in :func:`~quantum.noise.calibration.load_device`.
-        layout: the qubit of every wire; None takes the best for the circuit's number of wires.
-        topology: that the layout is chosen for: ``chain``, ``ring``, ``all`` or ``device``.
+        layout: the qubit of every wire, with `device`; None takes that of the network's own noise where it is of this
+            device, else the best for the topology.
+        topology: that the best layout is for, as in :func:`~quantum.topology.pairs_of`.
         seed: of the compiler's heuristics.
+        noise: instead of `device`: the noise of the network. The cost is left out where it is none of a device.
 
     Raises:
-        ConfigError: the device is unknown, or the layout does not fit it.
+        ConfigError: the device or the topology is unknown, the layout does not fit, or device and noise are both given.
         DataError: the calibration cannot be read, or lacks a rate of the layout's qubits.
     """
 
@@ -64,33 +67,51 @@ class DeviceDepth(CircuitCost):
     decomposes = False
 
     def __init__(
-        self, device: str | Path, layout: Sequence[int] | None = None, topology: str = "chain", seed: int = 0
+        self,
+        device: str | Path | None = None,
+        layout: Sequence[int] | None = None,
+        topology: Topology = "chain",
+        seed: int = 0,
+        noise: NoiseModel | None = None,
     ) -> None:
-        self.placement, self.seed = Placement(device, layout, topology), seed
-        self.label = f"Depth on {self.placement.device.name}"
+        self.placement, self.seed = device_placement(noise, device, layout, topology), seed
+        self.label = "Depth on a device"
+        if self.placement is not None:
+            self.label = f"Depth on {self.placement.noise.device.name}"
+
+    def applies_to(self, network: nn.Module) -> bool:
+        """Whether there is a device, and the network has a circuit."""
+        return self.placement is not None and super().applies_to(network)
 
     def measure(self, module: nn.Module, input_shape: tuple[int, ...]) -> float:
         """Depth of the module's compiled circuit; the input does not matter.
 
         Raises:
-            ConfigError: the module has no circuit, or the layout has no qubit for a wire.
+            ConfigError: there is no device, the module has no circuit, or the layout is for other wires.
             DataError: the calibration lacks a rate that is needed.
             MissingDependencyError: Qiskit is not installed.
         """
         del input_shape
         circuit = circuit_of(module)
-        device = self.placement.device
+        if self.placement is None:
+            raise ConfigError("The depth on a device needs one: give the cost device=..., or the noise of a device.")
+        noise = self.placement.of(module)
+        device = noise.device
         working = [list(pair) for pair in device.directions if tuple(sorted(pair)) in device.usable_pairs]
         if not working and circuit.n_wires > 1:
             raise ConfigError(f"{device.name} has no working pair of qubits for a circuit of {circuit.n_wires} wires.")
-        return float(_compiled_depth(circuit, self.placement.qubits(circuit.n_wires), working, self))
+        return float(_compiled_depth(circuit, noise.layout, working, device.basis_gates, self.seed))
 
     def conditions(self) -> Mapping[str, Any]:
         """The device, the date of its calibration, the layout and the compiler."""
+        if self.placement is None:
+            return {}
         return {**self.placement.conditions(), "optimization_level": 1, "seed": self.seed}
 
 
-def _compiled_depth(circuit: Circuit, layout: tuple[int, ...], couplings: list[list[int]], cost: DeviceDepth) -> int:
+def _compiled_depth(
+    circuit: Circuit, layout: tuple[int, ...], couplings: list[list[int]], basis_gates: Sequence[str], seed: int
+) -> int:
     try:
         from qiskit import QuantumCircuit, transpile
     except ImportError as error:
@@ -107,11 +128,11 @@ def _compiled_depth(circuit: Circuit, layout: tuple[int, ...], couplings: list[l
     with _quiet("qiskit"):
         compiled = transpile(
             plain,
-            basis_gates=list(cost.placement.device.basis_gates),
+            basis_gates=list(basis_gates),
             coupling_map=couplings or None,
             initial_layout=list(layout),
             optimization_level=1,
-            seed_transpiler=cost.seed,
+            seed_transpiler=seed,
         )
     return int(compiled.depth())
 

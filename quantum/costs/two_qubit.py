@@ -11,7 +11,9 @@ from torch import nn
 from darts_hpo.errors import ConfigError
 from quantum.circuit import Operation
 from quantum.costs.base import CircuitCost, circuit_of
-from quantum.noise.layout import Placement, routed_gates
+from quantum.costs.placement import Topology, device_placement
+from quantum.noise import DeviceNoise, NoiseModel
+from quantum.noise.layout import routed_gates
 
 
 class TwoQubitGates(CircuitCost):
@@ -28,7 +30,7 @@ class TwoQubitGates(CircuitCost):
             ConfigError: the module has no circuit.
         """
         del input_shape
-        return float(sum(len(op.wires) > 1 and op.gate != "I" for op in circuit_of(module).operations))
+        return float(circuit_of(module).n_two_qubit)
 
 
 class NativeTwoQubitGates(CircuitCost):
@@ -38,13 +40,15 @@ class NativeTwoQubitGates(CircuitCost):
     moved; unlike that, it is a sum over gates.
 
     Args:
-        device: name, folder or file, as in :func:`~quantum.noise.calibration.load_device`; None couples every pair,
-            so that nothing is routed.
-        layout: the qubit of every wire; None takes the best for the circuit's number of wires.
-        topology: that the layout is chosen for: ``chain``, ``ring``, ``all`` or ``device``.
+        device: name, folder or file, as in :func:`~quantum.noise.calibration.load_device`. Without it, and without the
+            noise of one, every pair is coupled, so that nothing is routed.
+        layout: the qubit of every wire, with `device`; None takes that of the network's own noise where it is of this
+            device, else the best for the topology.
+        topology: that the best layout is for, as in :func:`~quantum.topology.pairs_of`.
+        noise: instead of `device`: the noise of the network.
 
     Raises:
-        ConfigError: the device is unknown, or the layout does not fit it.
+        ConfigError: the device or the topology is unknown, the layout does not fit, or device and noise are both given.
         DataError: the calibration cannot be read, or lacks a rate of the layout's qubits.
     """
 
@@ -53,9 +57,13 @@ class NativeTwoQubitGates(CircuitCost):
     label = "Native two-qubit gates"
 
     def __init__(
-        self, device: str | Path | None = None, layout: Sequence[int] | None = None, topology: str = "chain"
+        self,
+        device: str | Path | None = None,
+        layout: Sequence[int] | None = None,
+        topology: Topology = "chain",
+        noise: NoiseModel | None = None,
     ) -> None:
-        self.placement = None if device is None else Placement(device, layout, topology)
+        self.placement = device_placement(noise, device, layout, topology)
 
     def measure(self, module: nn.Module, input_shape: tuple[int, ...]) -> float:
         """Number of native gates of the module's circuit; the input does not matter.
@@ -66,19 +74,21 @@ class NativeTwoQubitGates(CircuitCost):
         """
         del input_shape
         circuit = circuit_of(module)
-        return float(sum(self._native(operation, circuit.n_wires) for operation in circuit.operations))
-
-    def _native(self, operation: Operation, n_wires: int) -> int:
-        count = operation.spec.native_two_qubit
-        if self.placement is None or count == 0:
-            return count
-        if len(operation.wires) != 2:
-            raise ConfigError(
-                f"{operation.gate} acts on {len(operation.wires)} wires; only gates on two can be routed."
-            )
-        first, second = (self.placement.qubits(n_wires)[wire] for wire in operation.wires)
-        return len(routed_gates(self.placement.device, first, second, count))
+        if self.placement is None:
+            return float(sum(operation.spec.native_two_qubit for operation in circuit.operations))
+        noise = self.placement.of(module)
+        return float(sum(_routed(operation, noise) for operation in circuit.operations))
 
     def conditions(self) -> Mapping[str, Any]:
         """The device, the date of its calibration and the layout."""
         return {} if self.placement is None else self.placement.conditions()
+
+
+def _routed(operation: Operation, noise: DeviceNoise) -> int:
+    count = operation.spec.native_two_qubit
+    if count == 0:
+        return 0
+    if len(operation.wires) != 2:
+        raise ConfigError(f"{operation.gate} acts on {len(operation.wires)} wires; only gates on two can be routed.")
+    first, second = (noise.layout[wire] for wire in operation.wires)
+    return len(routed_gates(noise.device, first, second, count))

@@ -230,7 +230,7 @@ class FusionPlan:
         if key not in self._tables:
             with torch.inference_mode(False):  # a table made in inference mode could not be used in training
                 table = torch.tensor(values, device=device)
-            self._tables[key] = table if table.numel() else table.long()
+                self._tables[key] = table if table.numel() else table.long()
         return self._tables[key]
 
 

@@ -42,6 +42,11 @@ def to_qasm2(
             "as inputs, or write OpenQASM 3 (to_qasm3), which declares them."
         )
     sample = [] if inputs is None else checked_inputs(circuit, inputs)
+    read = inputs_read(circuit)
+    remarks = []
+    if read:
+        values = ", ".join(f"x_{feature} = {number(sample[feature])}" for feature in read)
+        remarks = [f"// The features are bound to one sample: {values}."]
 
     def angle(source: Angle) -> str:
         if isinstance(source, Weight):
@@ -56,5 +61,6 @@ def to_qasm2(
         OPENQASM2,
         angle,
         declarations=[f"qreg q[{n}];", *([f"creg c[{n}];"] if measure else [])],
+        remarks=remarks,
         measurement=[f"measure q[{wire}] -> c[{wire}];" for wire in range(n)] if measure else [],
     )

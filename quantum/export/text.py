@@ -79,6 +79,7 @@ def program(
     *,
     declarations: Sequence[str],
     measurement: Sequence[str],
+    remarks: Sequence[str] = (),
 ) -> str:
     """The whole text.
 
@@ -88,6 +89,7 @@ def program(
         angle: how an angle is written.
         declarations: lines between the definitions of gates and the first operation; the qubits are called ``q``.
         measurement: lines after the last operation.
+        remarks: lines of comment at the top.
 
     Raises:
         ExportError: a gate has no OpenQASM name.
@@ -95,6 +97,7 @@ def program(
     names, definitions = dialect.calls([operation.spec for operation in circuit.operations])
     lines = [
         *_header(circuit),
+        *remarks,
         f"OPENQASM {dialect.version};",
         f'include "{dialect.include}";',
         *(definition.text for definition in definitions),

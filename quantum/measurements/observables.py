@@ -43,11 +43,13 @@ class PauliString:
     def parse(cls, text: str, n_wires: int) -> PauliString:
         """A Pauli string on a number of wires, from `ZIX` (a letter per wire) or from `Z0 X2` (letters with wires).
 
+        Small letters mean the same.
+
         Raises:
             ConfigError: a letter is unknown, or wires are missing, repeated or outside.
         """
         if not any(character.isdigit() for character in text):
-            string = cls(text)
+            string = cls(text.upper())
             if string.n_wires != n_wires:
                 raise ConfigError(
                     f"The Pauli string {text!r} has {string.n_wires} letters, but there are {n_wires} wires: "
@@ -57,7 +59,7 @@ class PauliString:
         letters = ["I"] * n_wires
         seen: set[int] = set()
         for factor in text.split():
-            match = _SPARSE.fullmatch(factor)
+            match = _SPARSE.fullmatch(factor.upper())
             if match is None:
                 raise ConfigError(f"{factor!r} in the Pauli string {text!r} is not a letter and a wire, like 'Z0'.")
             wire = int(match[2])

@@ -46,8 +46,7 @@ def load_device(device: str | Path) -> Device:
         MissingDependencyError: a name was given and qiskit-ibm-runtime is not installed.
     """
     path = Path(device)
-    # A bare name may also be a folder here, but one without a calibration does not hide a machine of that name.
-    if path.suffix == ".json" or len(path.parts) > 1 or any(path.glob("props_*.json")):
+    if _is_own(path):
         return _read(*_own_files(path.expanduser()))
     shipped = _shipped()
     name = _short(path.name)
@@ -55,6 +54,21 @@ def load_device(device: str | Path) -> Device:
         raise ConfigError(unknown_name("device", str(device), shipped))
     folder = shipped[name]
     return _read(name, folder / f"conf_{name}.json", folder / f"props_{name}.json")
+
+
+def device_reference(device: str | Path) -> str:
+    """What finds the same device again from any folder: its name, or the absolute path of files of one's own.
+
+    Args:
+        device: as :func:`load_device` takes it.
+    """
+    path = Path(device)
+    return str(path.expanduser().resolve()) if _is_own(path) else str(device)
+
+
+def _is_own(path: Path) -> bool:
+    # A bare name may also be a folder here, but one without a calibration does not hide a machine of that name.
+    return path.suffix == ".json" or len(path.parts) > 1 or any(path.glob("props_*.json"))
 
 
 def _shipped() -> dict[str, Path]:

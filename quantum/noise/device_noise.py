@@ -12,7 +12,7 @@ from torch import Tensor
 
 from darts_hpo.errors import ConfigError
 from quantum.gates import QuantumGate
-from quantum.noise.calibration import load_device
+from quantum.noise.calibration import device_reference, load_device
 from quantum.noise.channels import depolarizing, depolarizing_probability, thermal_relaxation
 from quantum.noise.layout import best_layout, routed_gates
 from quantum.noise.model import NativeError, NoiseModel, pulse_positions
@@ -51,7 +51,8 @@ class DeviceNoise(NoiseModel):
         relaxation: bool = True,
     ) -> None:
         super().__init__()
-        self.device, self._given = load_device(device), str(device)
+        # From another folder a relative path would find nothing.
+        self.device, self._given = load_device(device), device_reference(device)
         self.topology, self.relaxation = topology, relaxation
         self._layout: tuple[int, ...] | None = None
         if layout is not None:
@@ -60,6 +61,11 @@ class DeviceNoise(NoiseModel):
             self._layout = self.device.require_layout(layout)
         elif n_wires is not None:
             self._layout = best_layout(self.device, n_wires, topology or "chain")
+
+    @property
+    def laid_out(self) -> bool:
+        """Whether the qubit of every wire is known."""
+        return self._layout is not None
 
     @property
     def layout(self) -> tuple[int, ...]:
@@ -92,15 +98,20 @@ class DeviceNoise(NoiseModel):
             DataError: the calibration lacks the rates for a layout.
         """
         if self._layout is None:
-            laid_out = copy.copy(self)
-            laid_out._layout = best_layout(self.device, n_wires, self.topology or topology)
-            laid_out._after = {}
-            return laid_out
+            return self._on(best_layout(self.device, n_wires, self.topology or topology))
         if len(self._layout) != n_wires:
             raise ConfigError(
                 f"The noise of {self.device.name} is laid out for {len(self._layout)} wires, the circuit has {n_wires}."
             )
         return self
+
+    def placed_as(self, other: DeviceNoise) -> DeviceNoise:
+        """The model with the layout of another one of the same device; itself where it has a layout.
+
+        Raises:
+            ConfigError: the other one has no layout yet.
+        """
+        return self if self._layout is not None else self._on(other.layout)
 
     def native_errors(self, gate: QuantumGate, wires: tuple[int, ...]) -> Sequence[NativeError]:
         """Errors of the native gates, those of routing included."""
@@ -117,7 +128,7 @@ class DeviceNoise(NoiseModel):
         return self.device.rate(qubit, "read_1_given_0"), self.device.rate(qubit, "read_0_given_1")
 
     def to_data(self) -> dict[str, Any]:
-        """Plain containers; the device by name or path, not its rates."""
+        """Plain containers; the device by name or absolute path, not its rates."""
         return {
             "kind": self.kind,
             "device": self._given,
@@ -125,6 +136,11 @@ class DeviceNoise(NoiseModel):
             "topology": self.topology,
             "relaxation": self.relaxation,
         }
+
+    def _on(self, layout: tuple[int, ...]) -> DeviceNoise:
+        laid_out = copy.copy(self)
+        laid_out._layout, laid_out._after = layout, {}
+        return laid_out
 
     def _qubit(self, wire: int) -> int:
         if not 0 <= wire < len(self.layout):

@@ -5,12 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
 
 from darts_hpo.errors import ConfigError, DataError, unknown_name
-from quantum.noise.calibration import load_device
 from quantum.noise.device import Device
 
 TOPOLOGIES = ("chain", "ring", "all", "device")
@@ -187,44 +184,3 @@ def routed_gates(device: Device, first: int, second: int, count: int) -> list[tu
     meeting = max(hops, key=lambda hop: (hop[1], sorted(hop[0])))
     there = [hop for hop in hops if hop is not meeting for _ in range(_NATIVE_PER_HOP // 2)]
     return [*there, *[meeting] * count, *reversed(there)]
-
-
-class Placement:
-    """Circuits on a device: the qubits of their wires.
-
-    Args:
-        device: name, folder or file, as in :func:`~quantum.noise.calibration.load_device`.
-        layout: the qubit of every wire; None takes the best for the number of wires.
-        topology: that the layout is chosen for, as in :func:`best_layout`.
-
-    Raises:
-        ConfigError: the device or the topology is unknown, or the layout does not fit the device.
-        DataError: the calibration cannot be read, or lacks a rate of the layout's qubits.
-    """
-
-    def __init__(self, device: str | Path, layout: Sequence[int] | None = None, topology: str = "chain") -> None:
-        if topology not in TOPOLOGIES:
-            raise ConfigError(unknown_name("topology", topology, TOPOLOGIES))
-        self.device, self.topology = load_device(device), topology
-        self._given = None if layout is None else self.device.require_layout(layout)
-        self._chosen: dict[int, tuple[int, ...]] = {}
-
-    def qubits(self, n_wires: int) -> tuple[int, ...]:
-        """The qubit of every wire of a circuit.
-
-        Raises:
-            ConfigError: the layout is for another number of wires, or the device has no room.
-            DataError: the calibration lacks the rates for a layout.
-        """
-        if self._given is not None:
-            if len(self._given) != n_wires:
-                raise ConfigError(f"The layout {list(self._given)} does not fit a circuit of {n_wires} wires.")
-            return self._given
-        if n_wires not in self._chosen:
-            self._chosen[n_wires] = best_layout(self.device, n_wires, self.topology)
-        return self._chosen[n_wires]
-
-    def conditions(self) -> dict[str, Any]:
-        """Device, date of its calibration and layout, as plain data."""
-        layout = "best" if self._given is None else list(self._given)
-        return {"device": self.device.name, "calibration": self.device.date, "layout": layout}

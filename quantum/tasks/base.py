@@ -64,7 +64,22 @@ class QuantumTask(Task):
 
     def metric(self) -> Metric:
         """Means over a split, of the ideal outputs and of every evaluation that the network offers."""
-        return SampleMeans(self, self._evaluations)
+        return SampleMeans(self)
+
+    def require_network(self, network: nn.Module) -> None:
+        """Refuse a network that does not offer a declared evaluation.
+
+        Raises:
+            ConfigError: names it and what gives it.
+        """
+        offered = offered_evaluations(network)
+        for name in self._evaluations:
+            if name not in offered:
+                raise ConfigError(
+                    unknown_name("evaluation of the network in task.evaluations", name, offered)
+                    + " A noise model gives noisy (noise=device, with evaluation in supernet.noisy), "
+                    "supernet.shots=NUMBER gives shots."
+                )
 
 
 class SampleMeans(Metric):
@@ -72,30 +87,18 @@ class SampleMeans(Metric):
 
     Args:
         task: computes the scores and summarizes their means.
-        required: evaluations that the network must offer.
     """
 
-    def __init__(self, task: QuantumTask, required: Sequence[str] = ()) -> None:
-        self._task, self._required = task, tuple(required)
+    def __init__(self, task: QuantumTask) -> None:
+        self._task = task
         self._sums: dict[str, dict[str, float]] = {}
         self._counts: dict[str, int] = {}
 
     def update(self, network: nn.Module, outputs: Tensor, batch: Any) -> None:
-        """Take in a batch, and run the network's other evaluations on it.
-
-        Raises:
-            ConfigError: the network does not offer a required evaluation.
-        """
-        ways = offered_evaluations(network)
-        for name in self._required:
-            if name not in ways:
-                raise ConfigError(
-                    unknown_name("evaluation of the network in task.evaluations", name, ways)
-                    + " A noise model gives noisy (noise=device), supernet.shots=NUMBER gives shots."
-                )
+        """Take in a batch, and run the network's other evaluations on it."""
         self._add("", outputs, batch)
         with torch.no_grad():
-            for name, evaluate in ways.items():
+            for name, evaluate in offered_evaluations(network).items():
                 self._add(f"_{name}", evaluate(self._task.inputs(batch)), batch)
 
     def _add(self, suffix: str, outputs: Tensor, batch: Any) -> None:

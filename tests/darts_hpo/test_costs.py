@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from darts_hpo.costs import Cost, CostModel, CostPenalty, CostTerm, Flops, Latency, Parameters, deployed
-from darts_hpo.errors import ConfigError, SpaceError
+from darts_hpo.errors import ConfigError, SpaceError, TrainingError
 from darts_hpo.space import Categorical, Space
 from darts_hpo.supernet import CostUnit, Gate, Supernet, one_hot_gates
 
@@ -383,6 +383,14 @@ def test_penalty_by_hand(form, excess, cost, penalized):
     loss = torch.tensor(2.0)
     assert float(penalty(loss, _flat(cost), {})) == pytest.approx(penalized)
     assert float(penalty.term(loss, _flat(cost), {})) == pytest.approx(penalized - 2.0)
+
+
+def test_a_factor_on_a_negative_loss_would_reward_the_cost_and_is_refused():
+    loss, model = torch.tensor(-1.5), _flat(6.0)
+    with pytest.raises(TrainingError, match=r"loss is -1\.5.*use penalty\.form=add"):
+        CostPenalty(Latency(), 0.5, form="mul")(loss, model, {})
+    assert float(CostPenalty(Latency(), 0.5)(loss, model, {})) > -1.5
+    assert float(CostPenalty(Latency(), 0.5, form="mul")(torch.tensor(0.0), model, {})) == 0.0
 
 
 def test_penalty_target_and_gradients():

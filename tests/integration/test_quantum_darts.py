@@ -12,8 +12,10 @@ from integration.commands import killed, results, run
 
 from darts_hpo.cli import config_dir
 from darts_hpo.config import build, register_resolvers, typed_config
-from darts_hpo.errors import DartsHPOError
+from darts_hpo.errors import ConfigError, DartsHPOError
 from darts_hpo.export import load_bundle
+from darts_hpo.pipeline.assembly import assemble, check_training
+from darts_hpo.pipeline.seeds import Seeds
 from quantum.export.files import load_circuit
 
 SMALL = (
@@ -148,6 +150,26 @@ def test_mistakes_are_named(tmp_path: Path, mistake: str, said: str):
     task.prepare(tmp_path, 0)
     with pytest.raises(DartsHPOError, match=said):
         build(config.supernet, **task.network_arguments())
+
+
+@pytest.mark.parametrize(
+    ("mistake", "said"),
+    [
+        ("export.onnx=true", "export.onnx=false"),
+        ("noise=none task.evaluations=[noisy] task.primary=accuracy_noisy", "noise=device"),
+        ("task.evaluations=[shots]", "supernet.shots=NUMBER"),
+        ("bilevel=unrolled", "search.optimizer.name=sgd"),
+    ],
+)
+def test_what_would_fail_after_hours_is_refused_before_training(tmp_path: Path, mistake: str, said: str):
+    register_resolvers()
+    with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+        config = typed_config(compose("train", overrides=[*SMALL, *mistake.split()]))
+    task, seeds = build(config.task), Seeds(0)
+    task.prepare(tmp_path, 0)
+    parts = assemble(config, task, seeds)
+    with pytest.raises(ConfigError, match=said):
+        check_training(config, parts, seeds)
 
 
 def test_a_mistake_leaves_nothing_behind(tmp_path: Path):

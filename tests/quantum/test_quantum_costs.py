@@ -19,9 +19,9 @@ from quantum.noise import DeviceNoise, UniformNoise, load_device
 
 
 class Network(nn.Module):
-    def __init__(self, circuit, measured_wires=()):
+    def __init__(self, circuit, measured_wires=(), noise=None):
         super().__init__()
-        self.circuit, self.measured_wires = circuit, measured_wires
+        self.circuit, self.measured_wires, self.noise = circuit, measured_wires, noise
 
 
 CIRCUIT = Circuit(
@@ -158,8 +158,86 @@ def test_a_module_without_a_circuit_is_refused(cost):
 
 
 def test_a_layout_for_other_wires_is_refused():
-    with pytest.raises(ConfigError, match="does not fit a circuit of 4 wires"):
+    with pytest.raises(ConfigError, match="laid out for 2 wires, the circuit has 4"):
         NativeTwoQubitGates("manila", [0, 1]).measure(NETWORK, ())
+
+
+# -- Where the wires are ----------------------------------------------------------------------------------------------
+
+
+JAKARTA = DeviceNoise("jakarta")
+RING = JAKARTA.for_wires(4, "ring")
+ROUND = Circuit(4, tuple(Operation("CNOT", (wire, (wire + 1) % 4)) for wire in range(4)))
+
+
+def test_a_ring_lies_elsewhere_than_a_chain_on_jakarta():
+    assert RING.layout != JAKARTA.for_wires(4).layout
+
+
+@pytest.mark.parametrize(
+    ("unplaced", "on_ring"),
+    [
+        (LogInfidelity(JAKARTA), LogInfidelity(RING)),
+        (SuccessProbability(JAKARTA), SuccessProbability(RING)),
+        (DeviceDepth(noise=JAKARTA), DeviceDepth("jakarta", RING.layout)),
+        (NativeTwoQubitGates(noise=JAKARTA), NativeTwoQubitGates("jakarta", RING.layout)),
+    ],
+    ids=lambda cost: cost.name,
+)
+def test_costs_take_the_layout_of_the_networks_noise(unplaced, on_ring):
+    expected = on_ring.measure(Network(ROUND, (0, 3)), ())
+    assert unplaced.measure(Network(ROUND, (0, 3), noise=RING), ()) == expected
+    # A network in the noise of another device says nothing about this one.
+    elsewhere = Network(ROUND, (0, 3), noise=DeviceNoise("lima", n_wires=4))
+    assert unplaced.measure(elsewhere, ()) == unplaced.measure(Network(ROUND, (0, 3)), ())
+
+
+def test_the_cost_of_another_layout_is_another():
+    chain, ring = (SuccessProbability(JAKARTA, topology).measure(Network(ROUND), ()) for topology in ("chain", "ring"))
+    assert ring == SuccessProbability(RING).measure(Network(ROUND), ())
+    assert ring != chain
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(LogInfidelity, "ring"), (SuccessProbability, "ring")]
+    + [
+        (lambda noise, topology, kind=kind: kind(noise=noise, topology=topology), "ring")
+        for kind in (DeviceDepth, NativeTwoQubitGates)
+    ],
+)
+def test_without_noise_of_their_own_networks_lie_where_the_topology_puts_them(make, name):
+    expected = make(RING, "chain").measure(Network(ROUND), ())
+    assert make(JAKARTA, name).measure(Network(ROUND), ()) == expected
+    assert make(JAKARTA, [[0, 1]]).measure(Network(ROUND), ()) == make(JAKARTA, "chain").measure(Network(ROUND), ())
+    with pytest.raises(ConfigError, match="Unknown topology: 'rign'. Did you mean 'ring'"):
+        make(JAKARTA, "rign")
+
+
+def test_a_layout_of_the_costs_own_goes_first():
+    cost = NativeTwoQubitGates("jakarta", [0, 1, 2, 3])
+    assert cost.measure(Network(ROUND, noise=RING), ()) == cost.measure(Network(ROUND), ())
+
+
+def test_costs_that_need_a_device_or_noise_are_left_out_without():
+    assert not DeviceDepth(noise=None).applies_to(NETWORK)
+    assert not DeviceDepth(noise=UniformNoise(0.1)).applies_to(NETWORK)
+    assert not SuccessProbability(None).applies_to(NETWORK)
+    assert not LogInfidelity(None).applies_to(NETWORK)
+    assert SuccessProbability(UniformNoise(0.1)).applies_to(NETWORK)  # it has a success probability without a device
+    assert DeviceDepth(noise=JAKARTA).applies_to(NETWORK)
+    assert NativeTwoQubitGates(noise=None).measure(NETWORK, ()) == NativeTwoQubitGates().measure(NETWORK, ())
+    assert [cost.conditions() for cost in (DeviceDepth(), LogInfidelity(None), SuccessProbability(None))] == [{}] * 3
+    for cost, words in ((DeviceDepth(), "depth on a device needs one"), (LogInfidelity(None), "needs a noise model")):
+        with pytest.raises(ConfigError, match=words):
+            cost.measure(NETWORK, ())
+
+
+def test_a_device_and_a_noise_model_are_not_both_given():
+    with pytest.raises(ConfigError, match="both a device and a noise model"):
+        DeviceDepth("manila", noise=JAKARTA)
+    with pytest.raises(ConfigError, match="a layout without its device"):
+        NativeTwoQubitGates(layout=[0, 1], noise=JAKARTA)
 
 
 def test_names_and_labels_differ():

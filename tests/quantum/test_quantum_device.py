@@ -14,7 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darts_hpo.errors import ConfigError, DataError
-from quantum.noise import Device, DeviceNoise, PairCalibration, QubitCalibration, best_layout, device_names, load_device
+from quantum.noise import (
+    Device,
+    DeviceNoise,
+    NoiseModel,
+    PairCalibration,
+    QubitCalibration,
+    best_layout,
+    device_names,
+    load_device,
+)
 from quantum.noise.channels import average_gate_fidelity, depolarizing
 from quantum.noise.layout import routed_gates
 
@@ -341,3 +350,35 @@ def test_a_model_without_wires_is_laid_out_later():
     assert bound.for_wires(3) is bound
     with pytest.raises(ConfigError):
         _ = noise.layout
+
+
+def test_noise_of_files_of_ones_own_is_found_again_from_any_folder(files, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(files.parent)
+    data = DeviceNoise(f"./{files.name}", n_wires=3).to_data()
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert NoiseModel.from_data(data).to_data() == data
+    assert Path(data["device"]) == files.resolve()
+    assert DeviceNoise("manila").to_data()["device"] == "manila"
+
+
+@pytest.mark.parametrize(
+    ("edit", "settings"),
+    [
+        # A layout needs errors alone; times are asked for by the gates.
+        (null_gate_rate("sx", [0], "gate_length"), {"one_qubit": ["I", "RX"]}),
+        (drop_qubit_rate(0, "T1"), {"one_qubit": ["I", "RX"]}),
+        (null_gate_rate("cx", [1, 2], "gate_length"), {"two_qubit": ["I", "CZ"]}),
+        (drop_qubit_rate(0, "T2"), {"one_qubit": ["I"], "topology": [], "encoder": "angle_rx", "n_inputs": 3}),
+    ],
+)
+def test_a_rate_that_a_search_needs_is_missed_before_it(files, edit, settings):
+    from quantum.supercircuit import Supercircuit
+
+    few = {"n_wires": 3, "n_layers": 1, "one_qubit": ["I"], "two_qubit": ["I"], "topology": "chain", **settings}
+    noise = DeviceNoise(files, layout=[0, 1, 2])
+    Supercircuit(**few, noise=noise)
+    change(files, edit)
+    noise = DeviceNoise(files, layout=[0, 1, 2])
+    with pytest.raises(DataError, match="props_mine.json"):
+        Supercircuit(**few, noise=noise)
+    Supercircuit(**few, noise=noise, noisy=[])  # which never asks

@@ -127,6 +127,7 @@ def test_the_texts_word_for_word():
     )
     assert to_qasm2(circuit, [0.1], [1.0, 0.0, 0.0, 0.25], measure=True).splitlines() == [
         header,
+        "// The features are bound to one sample: x_0 = 1.0, x_3 = 0.25.",
         "OPENQASM 2.0;",
         'include "qelib1.inc";',
         "gate darts_crx(theta) c, t { h t; crz(theta) c, t; h t; }",

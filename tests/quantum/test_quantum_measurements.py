@@ -357,3 +357,8 @@ def test_strings_equal_torchquantum(torchquantum):
         ours = expectations(psi, observables_from(strings, n_wires), n_wires)
         theirs = torch.stack([expval_joint_analytical(device, letters) for letters in strings], dim=1)
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_small_letters_mean_the_same():
+    assert observables_from("zix", 3) == observables_from("ZIX", 3)
+    assert observables_from(["z0 x2", {"yyi": 0.5}], 3) == observables_from(["Z0 X2", {"YYI": 0.5}], 3)

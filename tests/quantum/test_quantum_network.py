@@ -11,7 +11,7 @@ from darts_hpo.errors import ConfigError, SpaceError
 from darts_hpo.export.bundle import load_bundle, save_bundle
 from quantum.circuit import Circuit, Input, Operation, Weight
 from quantum.gates import pauli_basis
-from quantum.measurements import PauliString, observables_from
+from quantum.measurements import PauliString, expectations, observables_from
 from quantum.network import CircuitPart, QuantumNetwork
 from quantum.noise import DeviceNoise, UniformNoise, to_aer
 
@@ -133,7 +133,7 @@ def test_autocast_changes_nothing():
 def test_which_evaluations_a_network_offers():
     assert set(QuantumNetwork(CIRCUIT).evaluations()) == set()
     assert set(QuantumNetwork(CIRCUIT, noise=NOISE).evaluations()) == {"noisy"}
-    assert set(QuantumNetwork(CIRCUIT, noise=NOISE, noisy_training=True).evaluations()) == {"ideal"}
+    assert set(QuantumNetwork(CIRCUIT, noise=NOISE, noisy_training=True).evaluations()) == {"noisy"}
     assert set(QuantumNetwork(CIRCUIT, shots=10, noise=NOISE).evaluations()) == {"noisy", "shots"}
     assert set(QuantumNetwork(CIRCUIT, shots=10, measurement="state").evaluations()) == set()
 
@@ -183,7 +183,8 @@ def test_noisy_outputs_equal_aer_readout_included(aer, noise):
     torch.testing.assert_close(found, expected.double(), atol=1e-6, rtol=0)
     assert float((network(x).detach() - found).abs().max()) > 0.02
     torch.testing.assert_close(trained(x).detach(), found)
-    torch.testing.assert_close(trained.evaluations()["ideal"](x), network(x))
+    assert torch.equal(trained.eval()(x), network(x))
+    assert torch.equal(trained.evaluations()["noisy"](x).detach(), found)
 
 
 @pytest.mark.parametrize("noise", [None, NOISE])
@@ -214,6 +215,18 @@ def test_shots_of_a_circuit_without_data_are_drawn_for_every_sample():
     assert len(draws[:, 0].unique()) > 1
 
 
+def test_batches_are_measured_independently_of_each_other():
+    """Other samples get other draws; the order of asking does not matter."""
+    network = QuantumNetwork(NO_DATA, shots=50)
+    torch.nn.init.constant_(network.weights, 1.0)
+    first, second = torch.zeros(40, 1), torch.ones(40, 1)  # the circuit reads none of it: one distribution
+    draws = network.shot_outputs(first)
+    assert not torch.equal(network.shot_outputs(second), draws)
+    assert torch.equal(network.shot_outputs(first.clone()), draws)
+    for kind in (torch.float64, torch.bfloat16, torch.complex64):
+        assert network.shot_outputs(first.to(kind)).shape == (40, 2)
+
+
 # -- Bundles ---------------------------------------------------------------------------------------------------------
 
 SETTINGS = [
@@ -229,7 +242,7 @@ SETTINGS = [
 
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_a_network_is_rebuilt_from_its_configuration_by_a_bundle(settings, tmp_path):
-    network = QuantumNetwork(CIRCUIT, **settings)
+    network = QuantumNetwork(CIRCUIT, **settings).eval()
     config = json.loads(json.dumps(network.config()))
     save_bundle(
         tmp_path / "bundle.pt",
@@ -267,6 +280,24 @@ def test_a_part_of_a_circuit_has_its_angles_and_does_nothing():
     assert repr(part) == repr(CircuitPart(CIRCUIT))
 
 
+def test_facts_say_what_makes_outputs_of_a_state():
+    network = QuantumNetwork(CIRCUIT, head="linear", n_outputs=2, head_scale=3.0, measurement=["ZII", {"IXX": 0.5}])
+    facts = json.loads(json.dumps(network.readoff.facts()))
+    x = samples()
+    observables = observables_from(facts["measurement"], 3)
+    values = facts["head_scale"] * expectations(network.state(x), observables, 3)
+    outputs = values @ torch.tensor(facts["linear_weight"]).T + torch.tensor(facts["linear_bias"])
+    torch.testing.assert_close(outputs, network(x))
+    assert (facts["head"], facts["n_outputs"]) == ("linear", 2)
+    assert QuantumNetwork(CIRCUIT, n_outputs=2).readoff.facts() == {
+        "measurement": ["ZII", "IZI"],
+        "head": "none",
+        "head_scale": 1.0,
+        "n_outputs": 2,
+    }
+    assert QuantumNetwork(CIRCUIT, measurement="state").readoff.facts()["measurement"] == "state"
+
+
 # -- Mistakes --------------------------------------------------------------------------------------------------------
 
 
@@ -279,7 +310,7 @@ def test_a_part_of_a_circuit_has_its_angles_and_does_nothing():
         ({"n_outputs": 4}, ConfigError, "3 observables cannot give 4 outputs"),
         ({"n_outputs": 0, "head": "linear"}, ConfigError, "n_outputs=0: expected at least 1"),
         ({"measurement": {"ZII": 1.0}, "head": "linear"}, ConfigError, "head=linear would change the expectation"),
-        ({"measurement": "q"}, ConfigError, "'q'"),
+        ({"measurement": "q"}, ConfigError, "'Q'"),
         ({"measurement": ["ZZ"]}, ConfigError, "ZZ"),
         ({"noisy_training": True}, ConfigError, "Training in noise needs a noise model"),
         ({"shots": 0}, ConfigError, "shots=0: expected at least 1, or null"),

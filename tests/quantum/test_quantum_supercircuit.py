@@ -203,6 +203,70 @@ def test_collapse_indicators_count_empty_slots():
     assert supercircuit(one_qubit=["RX", "RY"], two_qubit=["CZ", "CNOT"]).collapse_indicators({}) == {}
 
 
+# -- Without pairs ---------------------------------------------------------------------------------------------------
+
+WITHOUT_PAIRS = {"topology": [], "measurement": ["XYZ", "YXX"]}
+
+
+@pytest.mark.parametrize("settings", [{"mixing": "lcu"}, {"mixing": "channel"}, {"noise": NOISE, "noisy": EVERY_STAGE}])
+@pytest.mark.parametrize("reupload", [False, True, "search"])
+def test_layers_without_pairs_run_and_learn(settings, reupload):
+    supernet = supercircuit(**WITHOUT_PAIRS, **settings, reupload=reupload)
+    assert not any("pair" in name for name in supernet.space)
+    x, choices = torch.rand(5, 4), random_choices(supernet, 2)
+    network = supernet.derive(supernet.genotype(choices), inherit_weights=True)
+    torch.testing.assert_close(network(x), supernet(x, path_gates(supernet, choices)), atol=2e-6, rtol=0)
+    gates = mixture_gates(supernet)
+    gradients = torch.autograd.grad(
+        supernet(x, gates).square().sum(), [supernet.weights, *(gate.weights for gate in gates.values())]
+    )
+    assert all(bool(gradient.isfinite().all()) and bool((gradient != 0).any()) for gradient in gradients)
+
+
+@pytest.mark.parametrize("mixing", ["lcu", "channel"])
+@pytest.mark.parametrize("n_inputs", [0, 4])
+def test_a_circuit_of_empty_slots_is_its_encoding(mixing, n_inputs):
+    """All slots are empty: the expectations are those of the data's own state, |000> without any."""
+    supernet = supercircuit(mixing=mixing, n_inputs=n_inputs, topology="chain", memory="recompute")
+    choices = dict.fromkeys(supernet.space, "I")
+    network = supernet.derive(supernet.genotype(choices), inherit_weights=True)
+    x = torch.rand(6, n_inputs)
+    assert network.circuit.n_weights == 0
+    angles = torch.zeros(6, 2)
+    if n_inputs:  # RY by feature i on wire i mod 3
+        angles = torch.stack([x[:, 0] + x[:, 3], x[:, 1]], dim=1)
+    for outputs in (network(x), supernet(x, path_gates(supernet, choices))):
+        torch.testing.assert_close(outputs, angles.cos(), atol=2e-6, rtol=0)
+
+
+def test_one_wire_has_no_pairs():
+    supernet = supercircuit(n_wires=1, n_outputs=1, n_inputs=1)
+    choices = {**supernet.reference_choices(), "layer0.wire0": "I", "layer1.wire0": "I"}
+    network = supernet.derive(supernet.genotype(choices))
+    x = torch.rand(3, 1)
+    torch.testing.assert_close(network(x), x.cos())
+
+
+# -- Costs on the device ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("topology", ["ring", "chain", [[0, 1], [1, 2], [2, 3], [3, 0]]])
+def test_costs_are_those_of_the_layout_that_the_noise_has(topology):
+    noise = DeviceNoise("jakarta")
+    supernet = supercircuit(n_wires=4, topology=topology, noise=noise)
+    network = supernet.derive(supernet.genotype(supernet.reference_choices()))
+    assert network.noise.layout == supernet.noise.layout
+    for cost, given in (
+        (LogInfidelity(noise), LogInfidelity(supernet.noise)),
+        (NativeTwoQubitGates(noise=noise), NativeTwoQubitGates("jakarta", supernet.noise.layout)),
+    ):
+        assert cost.measure(network, (4,)) == given.measure(network, (4,)) > 0
+        models = [CostModel.measure(supernet, each, (4,)) for each in (cost, given)]
+        assert models[0].reference == models[1].reference
+        tables = [[(term.name, term.table.tolist()) for term in model.terms] for model in models]
+        assert tables[0] == tables[1]
+
+
 # -- Mixing ----------------------------------------------------------------------------------------------------------
 
 
@@ -374,6 +438,18 @@ def test_files_and_figures_of_a_found_circuit(tmp_path):
     (figure,) = supernet.figures(network)
     assert figure.svg == (tmp_path / "circuit.svg").read_text()
     assert f"depth {network.circuit.depth}" in figure.caption
+    assert json.loads((tmp_path / "circuit.json").read_text())["facts"] == network.readoff.facts()
+
+
+def test_files_of_a_circuit_that_reads_data_say_which(tmp_path):
+    supernet = supercircuit(head="scale", head_scale=4.0)
+    network = supernet.derive(supernet.genotype(supernet.reference_choices())).eval()
+    supernet.export_files(network, tmp_path)
+    facts = json.loads((tmp_path / "circuit.json").read_text())["facts"]
+    assert facts == {"measurement": ["ZII", "IZI"], "head": "scale", "head_scale": 4.0, "n_outputs": 2}
+    remark = "// The features are bound to one sample: x_0 = 0.0, x_1 = 0.0, x_2 = 0.0, x_3 = 0.0."
+    assert remark in (tmp_path / "circuit.qasm").read_text().splitlines()
+    assert remark not in (tmp_path / "circuit_qasm3.qasm").read_text()
 
 
 # -- Mistakes --------------------------------------------------------------------------------------------------------
@@ -396,6 +472,9 @@ def test_files_and_figures_of_a_found_circuit(tmp_path):
         ({"topology": "device"}, "topology=device needs the noise of a device"),
         ({"topology": [[0, 7]]}, "wires count from 0 to 2"),
         ({"encoder": "angel"}, "Unknown encoder: 'angel'. Did you mean 'angle'"),
+        ({"encoder": "angel", "n_inputs": 0}, "Unknown encoder: 'angel'. Did you mean 'angle'"),
+        ({"n_wires": 40, "mixing": "lcu", "n_layers": 1}, "states of 40 wires takes"),
+        ({"n_wires": 41, "mixing": "lcu", "n_layers": 1}, "fits in no memory"),
         ({"encoder": "4x4_ryzxy"}, "it takes exactly 16 features on at least 4 wires"),
         ({"encoder": "none"}, "The task has 4 features, but supernet.encoder=.* encodes none"),
         ({"encoder": []}, "encodes none"),
@@ -409,7 +488,7 @@ def test_files_and_figures_of_a_found_circuit(tmp_path):
         ({"engine": "tq", "mixing": "lcu"}, "Unknown supernet.engine: 'tq'"),
         ({"engine": "torchquantum", "mixing": "lcu", "memory": "recompute"}, "use supernet.memory=store with it"),
         ({"memory": "less"}, "Unknown use of memory: 'less'"),
-        ({"measurement": "w"}, "'w'"),
+        ({"measurement": "w"}, "'W'"),
         ({"measurement": ["ZZ"]}, "ZZ"),
         ({"measurement": {"ZZI": 1.0}, "head": "scale"}, "head=scale would change the expectation of the Hamiltonian"),
         ({"n_outputs": 4}, "3 observables cannot give 4 outputs; use supernet.head=linear"),

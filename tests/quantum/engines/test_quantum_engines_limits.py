@@ -139,6 +139,13 @@ def test_complex_amplitudes_are_inputs_too():
     torch.testing.assert_close(state.T, inputs[:, [2, 3, 0, 1]])
 
 
+@pytest.mark.parametrize("engine", [StatevectorEngine(), ChannelEngine(), TorchQuantumEngine()])
+def test_complex_samples_are_no_angles(engine):
+    program = Program(2, (DataSlot((encoder("angle", 2, 4),)),))
+    with pytest.raises(SpaceError, match=r"encoder 'angle' takes real angles; use supernet\.encoder=amplitude"):
+        engine.run(program, torch.zeros(0), inputs=torch.ones(3, 4, dtype=torch.complex64))
+
+
 def test_encodings_may_hold_fixed_gates_and_gates_on_two_wires():
     operations = (Operation("H", (0,)), Operation("CRY", (0, 1), (Input(0),)), Operation("U3", (1,), (0.3, 0.2, 0.1)))
     program = Program(2, (DataSlot((Encoding("mine", operations),)), Slot((0,), ("T",))))

@@ -6,6 +6,7 @@ import torch
 from darts_hpo.errors import SpaceError
 from quantum.encoders import encoder
 from quantum.engines import ChannelEngine, StatevectorEngine
+from quantum.engines.fusion import FusionPlan, Placed
 from quantum.measurements import pauli_vector
 from quantum.noise import DeviceNoise, UniformNoise
 from quantum.program import DataSlot, Program, Slot
@@ -146,3 +147,71 @@ def test_what_does_not_fit_the_program_is_refused(engine, random_weights):
         engine.run(DATA, parameters, mixture, data[:1], samples())
     with pytest.raises(SpaceError, match="encodes data; it needs inputs"):
         engine.run(DATA, parameters, mixture, data, None)
+
+
+# -- Without pairs ---------------------------------------------------------------------------------------------------
+
+# Parts before, between and after data: lone wires only, one pair only, nothing at all.
+PAIR_FREE = Program(
+    3,
+    (
+        Slot((0,), ("RX", "H")),
+        Slot((2,), ("RY",)),
+        Slot((0,), ("U3", "I")),
+        DataSlot((encoder("angle", 3, 2), None)),
+        DataSlot((encoder("angle_rx", 3, 2),)),
+        Slot((1,), ("I", "T")),
+        DataSlot((encoder("angle_ry", 3, 2),)),
+        Slot((2, 0), ("CNOT", "I")),
+    ),
+)
+
+
+@pytest.mark.parametrize("window", [2, 3])
+@pytest.mark.parametrize("noise", [None, NOISE["uniform"]])
+def test_parts_without_pairs_are_the_average_too(noise, window, random_weights, average_over_circuits):
+    parameters, mixture, data = random_weights(PAIR_FREE)
+    inputs = torch.rand(2, 2, dtype=torch.float64)
+    state = ChannelEngine(noise, window=window).run(PAIR_FREE, parameters, mixture, data, inputs)
+    expected, n_circuits = average_over_circuits(PAIR_FREE, parameters, mixture, data, inputs, noise)
+    assert n_circuits == 2**5
+    torch.testing.assert_close(state, expected, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("window", [2, 4])
+@pytest.mark.parametrize("memory", ["store", "recompute"])
+def test_parts_without_pairs_agree_between_the_engines(window, memory, one_hot, random_weights):
+    """At one-hot weights, in the precision of a search, and after a pass in inference mode."""
+    parameters = random_weights(PAIR_FREE, dtype=torch.float32)[0].requires_grad_()
+    engines = StatevectorEngine(window, memory), ChannelEngine(window=window, memory=memory)
+    inputs = torch.rand(2, 2)
+    for seed in range(4):
+        choices, data_choices, mixture, data = one_hot(PAIR_FREE, seed)
+        circuit, kept = PAIR_FREE.circuit(choices, data_choices)
+        results = []
+        for engine in engines:
+            with torch.inference_mode():
+                engine.run(PAIR_FREE, parameters, mixture, data, inputs)
+            state = engine.run(PAIR_FREE, parameters, mixture, data, inputs)
+            results.append(pauli_vector(state) if engine.local == 2 else state)
+        torch.testing.assert_close(*results, atol=2e-6, rtol=0)
+        weights = parameters.detach()[list(kept)].tolist()
+        for sample, column in zip(inputs, results[1].T, strict=True):
+            exact = circuit.unitary(weights, sample.tolist())[:, :1]
+            torch.testing.assert_close(column[:, None].double(), pauli_vector(exact), atol=2e-6, rtol=0)
+        gradients = [torch.autograd.grad(result[5].sum() + result[-1].sum(), parameters)[0] for result in results]
+        torch.testing.assert_close(*gradients, atol=1e-5, rtol=0)
+
+
+def test_a_plan_without_pairs_multiplies_the_gates_of_every_wire():
+    """No pair among the slots: one window holds the products of both wires."""
+    plan = FusionPlan(2, [Placed(0, (0,)), Placed(1, (1,)), Placed(2, (0,))], 2)
+    single = torch.randn(3, 2, 2, dtype=torch.complex128)
+    state = torch.eye(4, dtype=torch.complex128)
+    for wires, matrix in zip(plan.windows, plan.matrices(single, single.new_zeros(0, 4, 4)), strict=True):
+        whole = matrix
+        if len(wires) == 1:
+            eye = torch.eye(2, dtype=single.dtype)
+            whole = torch.kron(matrix, eye) if wires == (0,) else torch.kron(eye, matrix)
+        state = whole @ state
+    torch.testing.assert_close(state, torch.kron(single[2] @ single[0], single[1]))

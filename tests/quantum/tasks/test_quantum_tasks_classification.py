@@ -408,6 +408,10 @@ def test_metrics_that_nobody_computes_are_refused(tmp_path):
         QuantumClassification(iris(), primary="acuracy")
     task = prepared(tmp_path, data=iris(), evaluations=["noisy"])
     with pytest.raises(ConfigError, match=r"in task.evaluations: 'noisy'.*A noise model gives noisy"):
+        task.require_network(Guess(3))
+    task.require_network(Guess(3, {"noisy": always(1)}))
+    task = prepared(tmp_path, data=iris(), evaluations=["noisy"], primary="accuracy_noisy")
+    with pytest.raises(ConfigError, match=r"task.primary: 'accuracy_noisy'.*'accuracy'"):
         evaluate(Guess(3), task, "val", device=CPU)
 
 
