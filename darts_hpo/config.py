@@ -204,7 +204,8 @@ def typed_config(cfg: DictConfig, run_dir: str = "") -> RunConfig:
     except OmegaConfBaseException as error:
         text = _first_line(error)
         if match := re.search(r"Missing mandatory value: (\S+)", text):
-            key = error.full_key or match.group(1)
+            # An interpolation names the key that it wanted in full, a key that is missing itself only its last part.
+            key = match.group(1) if "." in match.group(1) else error.full_key or match.group(1)
             raise ConfigError(f"{key} is not set; type {key}=VALUE.") from None
         raise ConfigError(f"{error.full_key}: {text}." if error.full_key else text) from None
     assert isinstance(plain, dict)

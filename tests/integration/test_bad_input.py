@@ -56,9 +56,9 @@ def nothing_is_left(folder: Path) -> bool:
     [
         (
             ["+experiment=toy_dart"],
-            r"no experiment=toy_dart\. Did you mean experiment=toy_darts.*Valid: toy_darts, yolo",
+            r"no experiment=toy_dart\. Did you mean experiment=toy_darts.*Valid: quantum_darts.*toy_darts, yolo",
         ),
-        (["supernet=gelann"], r"no supernet=gelann\. Did you mean supernet=gelan\? Valid: gelan, toy"),
+        (["supernet=gelann"], r"no supernet=gelann\. Did you mean supernet=gelan\? Valid: gelan, supercircuit, toy"),
         (["relaxation=soft"], r"Did you mean relaxation=softmax"),
         (["supernett=toy"], r"no configuration key 'supernett'\. Did you mean supernet "),
         (["serch.epochs=3"], r"no configuration key 'serch\.epochs'\. Did you mean search\.epochs"),
