@@ -106,7 +106,7 @@ class FusionPlan:
     def __init__(self, n_wires: int, slots: Sequence[Placed], window: int) -> None:
         self.n_wires = n_wires
         self._tables: dict[tuple[str, torch.device], Tensor] = {}
-        pairs, singles, order = _fold(slots)
+        pairs, singles = _fold(slots)
         chains: dict[tuple[int, ...], int] = {}
 
         def chain(members: list[int]) -> int:
@@ -124,7 +124,7 @@ class FusionPlan:
         flipped = tuple(i for i, pair in enumerate(pairs) if pair.wires[0] > pair.wires[1])
         self._folding = _Folding(padded, tuple(p.index for p in pairs), before, after, flipped, lone_wires)
         folded = [Placed(i, tuple(sorted(pair.wires))) for i, pair in enumerate(pairs)]
-        members = [folded[i] for i in order] + [
+        members = folded + [
             Placed(i, (wire,)) for i, wire in enumerate(singles)
         ]  # lone wires touch nothing else: their place in time does not matter
         blocks = _windows(members, window)
@@ -240,11 +240,11 @@ def fusion_plan(n_wires: int, slots: tuple[Placed, ...], window: int) -> FusionP
     return FusionPlan(n_wires, slots, window)
 
 
-def _fold(slots: Sequence[Placed]) -> tuple[list[_Pair], dict[int, list[int]], list[int]]:
+def _fold(slots: Sequence[Placed]) -> tuple[list[_Pair], dict[int, list[int]]]:
     """Attach every one-wire matrix to the next pair on its wire, else to the last one.
 
     Returns:
-        The pairs in order of time, the one-wire matrices of wires without pairs, and the order of the pairs.
+        The pairs in order of time, and the one-wire matrices of wires without pairs.
     """
     pairs: list[_Pair] = []
     waiting: dict[int, list[int]] = {}
@@ -263,7 +263,7 @@ def _fold(slots: Sequence[Placed]) -> tuple[list[_Pair], dict[int, list[int]], l
             lone[wire] = waiting[wire]
         else:
             last.after[last.wires.index(wire)].extend(waiting[wire])
-    return pairs, lone, list(range(len(pairs)))
+    return pairs, lone
 
 
 def _windows(members: Sequence[Placed], window: int) -> list[_Block]:

@@ -35,7 +35,7 @@ class Constant:
             if angles.dtype not in _COMPLEX:
                 raise ConfigError(
                     f"The angles of quantum gates are {angles.dtype}; expected torch.float32 or torch.float64. "
-                    f"Train circuits with full precision (precision=32-true or 64-true)."
+                    f"Train circuits with full precision (trainer.precision=32-true)."
                 )
             dtype = _COMPLEX[angles.dtype] if self._value.is_complex() else angles.dtype
             # A tensor made inside inference mode could never again take part in a backward pass.

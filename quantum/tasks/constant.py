@@ -47,7 +47,7 @@ class ConstantTask(QuantumTask):
         primary: metric that selections maximize.
         evaluations: the network's other passes that ``primary`` or a sweep's objective may name.
         steps_per_epoch: training steps in an epoch.
-        precision: ``float32`` or ``float64``, of inputs and targets.
+        precision: ``float32`` or ``float64``, of inputs and targets; the network computes in its own precision.
 
     Raises:
         ConfigError: a value is out of range.

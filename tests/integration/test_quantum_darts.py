@@ -69,11 +69,13 @@ def test_qiskit_reads_the_exported_circuit(finished: Path):
     from qiskit.quantum_info import Statevector, state_fidelity
 
     circuit, weights = load_circuit(finished / "export/circuit.json")
-    expected = Statevector(circuit.unitary(weights, [0.0] * 16)[:, 0].numpy())
     older = qiskit.qasm2.load(finished / "export/circuit.qasm")
     newer = qiskit.qasm3.load(str(finished / "export/circuit_qasm3.qasm"))
-    newer = newer.assign_parameters(dict.fromkeys(newer.parameters, 0.0))
-    for text in (older, newer):
+    sample = torch.linspace(0.1, 1.5, 16).tolist()
+    newer = newer.assign_parameters({p: sample[int(p.name.removeprefix("x_"))] for p in newer.parameters})
+    # OpenQASM 2 has no inputs: that file is bound to zeros.
+    for text, inputs in ((older, [0.0] * 16), (newer, sample)):
+        expected = Statevector(circuit.unitary(weights, inputs)[:, 0].numpy())
         # Qiskit's first qubit is the least significant bit of an index, ours the most significant.
         state = Statevector(text.remove_final_measurements(inplace=False)).reverse_qargs()
         assert state_fidelity(state, expected) == pytest.approx(1.0, abs=1e-9)
