@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from darts_hpo.errors import ConfigError, SpaceError
-from quantum.engines.assembly import Group, SlotAssembly
 from quantum.engines.data import Following, amplitudes, local_matrices, on_all_wires, product_state
 from quantum.engines.fused import FusedEngine, Memory
 from quantum.engines.room import require_memory
@@ -47,7 +46,6 @@ class ChannelEngine(FusedEngine):
         if max_wires < 1:
             raise ConfigError(f"max_wires={max_wires}: expected at least 1.")
         self.noise, self.max_wires = noise, max_wires
-        self._noise_factors: dict[tuple[Group, torch.dtype, torch.device], Tensor | None] = {}
 
     def form(self, gate: QuantumGate, angles: Tensor) -> Tensor:
         """The gate's Pauli-transfer matrix, real."""
@@ -74,13 +72,8 @@ class ChannelEngine(FusedEngine):
 
     @property
     def following(self) -> Following | None:
-        """The noise after a gate of an encoding."""
+        """The noise after a gate."""
         return None if self.noise is None else self.noise.after
-
-    def slot_matrices(self, assembly: SlotAssembly, parameters: Tensor, mixture: Tensor | None) -> Tensor:
-        """One Pauli-transfer matrix per slot, every candidate followed by its noise."""
-        noise = None if self.noise is None else lambda group: self._noise_of(group, parameters)
-        return assembly(parameters, mixture, self.local, self.form, noise)
 
     def require_room(self, n_wires: int, batch: int, like: Tensor) -> None:
         """Refuse too many wires.
@@ -104,18 +97,3 @@ class ChannelEngine(FusedEngine):
                 f"4**{n_wires} numbers. Use supernet.mixing=lcu without noise, which runs on amplitudes, "
                 "or raise supernet.channel_max_wires."
             )
-
-    def _noise_of(self, group: Group, like: Tensor) -> Tensor | None:
-        assert self.noise is not None
-        key = (group, like.dtype, like.device)
-        if key not in self._noise_factors:
-            factors = [self.noise.after(group.gate, wires) for wires in group.wires]
-            if all(factor is None for factor in factors):
-                self._noise_factors[key] = None
-            else:
-                dim = 4 ** len(group.wires[0])
-                identity = torch.eye(dim, dtype=torch.float64)
-                rows = torch.stack([identity if factor is None else factor for factor in factors])
-                with torch.inference_mode(False):  # what is made in inference mode could not be used in training
-                    self._noise_factors[key] = rows.to(dtype=like.dtype, device=like.device, copy=True)
-        return self._noise_factors[key]

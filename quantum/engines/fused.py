@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from darts_hpo.errors import ConfigError, unknown_name
-from quantum.engines.assembly import SlotAssembly, slot_assembly
+from quantum.engines.assembly import SlotAssembly
 from quantum.engines.base import Engine
 from quantum.engines.data import EncodedInputs, Following, apply_encoding
 from quantum.engines.differentiation import apply_all, apply_in_chunks, apply_unitaries
@@ -43,11 +43,11 @@ class _Layout:
     """What is known of a program before any number.
 
     Args:
-        assemblies: of the slots on one wire and of those on two.
+        assembly: makes the slots' matrices.
         segments: in order of time.
     """
 
-    assemblies: tuple[SlotAssembly, SlotAssembly]
+    assembly: SlotAssembly
     segments: tuple[_Segment, ...]
 
 
@@ -89,12 +89,17 @@ class FusedEngine(Engine):
 
     @property
     def following(self) -> Following | None:
-        """What follows a gate of an encoding: the noise of an engine that has any."""
+        """What follows a gate: the noise of an engine that has any."""
         return None
 
-    def slot_matrices(self, assembly: SlotAssembly, parameters: Tensor, mixture: Tensor | None) -> Tensor:
-        """One matrix per slot of one width; an engine with noise adds it here."""
-        return assembly(parameters, mixture, self.local, self.form)
+    def slot_matrices(
+        self, assembly: SlotAssembly, parameters: Tensor, mixture: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """One matrix per slot, of those on one wire and of those on two."""
+        # A mixture of unitary matrices shortens the state, by about half where candidates disagree: a hundred slots
+        # would leave float32's range. The final state is normalised, so constant factors change nothing.
+        unit = assembly.mixed and not self.mixes_channels
+        return assembly(parameters, mixture, self.local, self.form, self.following, unit=unit)
 
     def finish(self, state: Tensor, mixed: bool) -> Tensor:
         """What is done to the final state."""
@@ -129,10 +134,7 @@ class FusedEngine(Engine):
         batch = 1 if inputs is None else len(inputs)
         self.require_room(program.n_wires, batch, parameters)
         layout = _layout(program, self.window)
-        single, double = (
-            self.slot_matrices(assembly, parameters, mixture) if assembly.n_slots else None
-            for assembly in layout.assemblies
-        )
+        single, double = self.slot_matrices(layout.assembly, parameters, mixture)
         state: Tensor | None = None
         seen = 0
         for segment in layout.segments:
@@ -150,14 +152,9 @@ class FusedEngine(Engine):
             state = self.ground(program.n_wires, batch, parameters)
         return self.finish(state, mixture is not None or len(data_mixtures) > 0)
 
-    def _advance(
-        self, state: Tensor, plan: FusionPlan, single: Tensor | None, double: Tensor | None, *, unitary: bool
-    ) -> Tensor:
+    def _advance(self, state: Tensor, plan: FusionPlan, single: Tensor, double: Tensor, *, unitary: bool) -> Tensor:
         dim = self.local
-        matrices = plan.matrices(
-            state.new_zeros(0, dim, dim) if single is None else single,
-            state.new_zeros(0, dim**2, dim**2) if double is None else double,
-        )
+        matrices = plan.matrices(single, double)
         if self.memory == "store" or not torch.is_grad_enabled():
             return apply_all(state, *matrices, windows=plan.windows, n_wires=plan.n_wires, local=dim)
         if unitary:
@@ -207,8 +204,7 @@ def _layout(program: Program, window: int) -> _Layout:
     """The layout of a program; it is kept while the program lives."""
     kept: dict[int, _Layout] = _layouts.setdefault(program, {})
     if window not in kept:
-        assemblies = slot_assembly(program.slots, 1), slot_assembly(program.slots, 2)
-        kept[window] = _Layout(assemblies, _segments(program, window))
+        kept[window] = _Layout(SlotAssembly(program.slots), _segments(program, window))
     return kept[window]
 
 

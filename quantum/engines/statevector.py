@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from darts_hpo.errors import SpaceError
-from quantum.engines.assembly import SlotAssembly
 from quantum.engines.data import amplitudes, local_matrices, on_all_wires, product_state
 from quantum.engines.fused import FusedEngine, Memory
 from quantum.engines.room import require_memory
@@ -36,19 +35,6 @@ class StatevectorEngine(FusedEngine):
     def form(self, gate: QuantumGate, angles: Tensor) -> Tensor:
         """The gate's unitary matrix, complex."""
         return gate.matrix(angles)
-
-    def slot_matrices(self, assembly: SlotAssembly, parameters: Tensor, mixture: Tensor | None) -> Tensor:
-        """One matrix per slot, mixtures scaled to the Frobenius norm of a unitary matrix.
-
-        A mixture shortens the state, by about half where candidates disagree: a hundred slots would leave float32's
-        range. As the final state is normalised, constant factors change nothing, gradients included.
-        """
-        matrices = super().slot_matrices(assembly, parameters, mixture)
-        if not assembly.mixed:
-            return matrices
-        numbers = torch.view_as_real(matrices.detach())
-        square = numbers.square().sum(dim=(1, 2, 3), keepdim=True) / matrices.shape[-1]
-        return matrices * square.clamp_min(torch.finfo(square.dtype).tiny).rsqrt()[..., 0]
 
     def ground(self, n_wires: int, batch: int, like: Tensor) -> Tensor:
         """|0...0>: the first amplitude is one."""

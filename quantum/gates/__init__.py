@@ -9,13 +9,13 @@ from __future__ import annotations
 from quantum.gates.pauli import MatrixOf, pauli_basis, transfer_of
 from quantum.gates.pool import POOL
 from quantum.gates.registry import QuantumGate, gate_named, gate_names, register
-from quantum.gates.series import MatrixSeries
+from quantum.gates.series import TrigonometricSeries
 
 __all__ = [
     "POOL",
     "MatrixOf",
-    "MatrixSeries",
     "QuantumGate",
+    "TrigonometricSeries",
     "gate_named",
     "gate_names",
     "pauli_basis",

@@ -32,14 +32,23 @@ class Constant:
         key = (angles.dtype, angles.device)
         found = self._converted.get(key)
         if found is None:
-            if angles.dtype not in _COMPLEX:
-                raise ConfigError(
-                    f"The angles of quantum gates are {angles.dtype}; expected torch.float32 or torch.float64. "
-                    f"Train circuits with full precision (trainer.precision=32-true)."
-                )
+            require_precision(angles)
             dtype = _COMPLEX[angles.dtype] if self._value.is_complex() else angles.dtype
             # A tensor made inside inference mode could never again take part in a backward pass.
             with torch.inference_mode(False):
                 found = self._value.to(angles.device, dtype, copy=True)
             self._converted[key] = found
         return found
+
+
+def require_precision(angles: Tensor) -> None:
+    """Refuse half precision.
+
+    Raises:
+        ConfigError: the angles are neither float32 nor float64.
+    """
+    if angles.dtype not in _COMPLEX:
+        raise ConfigError(
+            f"The angles of quantum gates are {angles.dtype}; expected torch.float32 or torch.float64. "
+            f"Train circuits with full precision (trainer.precision=32-true)."
+        )

@@ -41,22 +41,22 @@ def pauli_basis(n_wires: int) -> Tensor:
     return basis
 
 
-def pauli_transfer(left: Tensor, right: Tensor) -> Tensor:
-    """`Re Tr(P_i A P_j B^dagger) / d`, the transfer matrix of `rho -> A rho B^dagger`; for a gate A = B.
+def superoperator(left: Tensor, right: Tensor) -> Tensor:
+    """`Tr(P_i A P_j B^dagger) / d`, what `rho -> A rho B^dagger` does to Pauli vectors.
 
     Args:
         left: A, complex `[..., d, d]` with `d = 2**n`.
         right: B, the same precision and device, broadcastable against A.
 
     Returns:
-        Real `[..., d*d, d*d]`.
+        Complex `[..., d*d, d*d]`; real numbers where A = B.
     """
     size = left.shape[-1]
     basis = _flat_basis(size).like(left.real)
     # With rows stacked, A rho B^dagger is the Kronecker product of A and conj(B) applied to rho.
     product = torch.einsum("...ik,...jl->...ijkl", left, right.conj())
     product = product.reshape(*product.shape[:-4], size * size, size * size)
-    return (basis.conj() @ product @ basis.mT).real
+    return basis.conj() @ product @ basis.mT
 
 
 def transfer_of(matrix: MatrixOf) -> MatrixOf:
@@ -73,7 +73,7 @@ def transfer_of(matrix: MatrixOf) -> MatrixOf:
 
     def transfer(angles: Tensor) -> Tensor:
         unitary = matrix(angles)
-        return pauli_transfer(unitary, unitary)
+        return superoperator(unitary, unitary).real
 
     return transfer
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from darts_hpo.errors import SpaceError, nearest_names
 from quantum.gates.pauli import MatrixOf, transfer_of
+from quantum.gates.series import TrigonometricSeries
 
 _CHECKED_ANGLES = 5
 _TOLERANCE = 1e-9
@@ -34,6 +35,8 @@ class QuantumGate:
         qasm: the name in OpenQASM 2: that of ``qelib1.inc`` where it has the gate, else the one to define.
         native_two_qubit: gates of the CX, CZ or ECR kind that the gate takes on hardware.
         native_pulses: SX and X pulses that the gate takes besides, RZ being free, on hardware with CX.
+        series: what ``matrix`` and ``transfer`` are, where they are a trigonometric series; the fast engines then
+            compute the gate together with others. None otherwise.
     """
 
     name: str
@@ -44,6 +47,22 @@ class QuantumGate:
     qasm: str
     native_two_qubit: int
     native_pulses: int
+    series: TrigonometricSeries | None = None
+
+    @classmethod
+    def of(cls, name: str, series: TrigonometricSeries, qasm: str, two_qubit: int, pulses: int) -> QuantumGate:
+        """A gate from its series, which has its wires, its parameters and both its forms.
+
+        Args:
+            name: see above, as the arguments below.
+            series: on as many wires and of as many angles as the gate.
+            qasm: ``qasm``.
+            two_qubit: ``native_two_qubit``.
+            pulses: ``native_pulses``.
+        """
+        n_wires = series.size.bit_length() - 1
+        forms = series.matrix, series.transfer
+        return cls(name, n_wires, series.n_parameters, *forms, qasm, two_qubit, pulses, series)
 
 
 def gate_names() -> tuple[str, ...]:

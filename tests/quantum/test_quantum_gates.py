@@ -7,7 +7,16 @@ import torch
 
 from darts_hpo.errors import ConfigError, SpaceError
 from quantum.circuit import Circuit, Operation
-from quantum.gates import POOL, MatrixSeries, QuantumGate, gate_named, gate_names, pauli_basis, register, transfer_of
+from quantum.gates import (
+    POOL,
+    QuantumGate,
+    TrigonometricSeries,
+    gate_named,
+    gate_names,
+    pauli_basis,
+    register,
+    transfer_of,
+)
 from quantum.gates import registry as registry_module
 
 NAMES = [gate.name for gate in POOL]
@@ -168,7 +177,7 @@ def test_writing_to_a_result_does_no_harm(name):
 
 
 def test_gates_first_used_in_inference_mode_can_be_trained_later():
-    series = MatrixSeries(lambda angles: torch.cat([angles.cos(), angles.sin()], -1), list(pauli_basis(1)[:2]))
+    series = TrigonometricSeries.rotation(pauli_basis(1)[1])
     with torch.inference_mode():
         series.matrix(torch.zeros(1))
         series.transfer(torch.zeros(1))

@@ -1,0 +1,193 @@
+"""The numbers of a fusion plan: from matrices of slots to matrices of windows, in one node of autograd.
+
+A gate on some wires of a window is a matrix of the window's size whose entries are the gate's, 0 or 1. So one gather
+makes all factors of all windows of a size, wherever in them the gates stand, and a few batched products the windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A slot's matrix in a window.
+
+    Args:
+        index: position among the matrices for so many wires.
+        wires: where the slot's wires are in the window, in its order; one or two.
+    """
+
+    index: int
+    wires: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """Windows of one size.
+
+    Args:
+        size: wires of a window.
+        windows: the factors of each, in order of time.
+    """
+
+    size: int
+    windows: tuple[tuple[Factor, ...], ...]
+
+    @property
+    def depth(self) -> int:
+        """Most factors of a window."""
+        return max(map(len, self.windows))
+
+    def table(self, n_single: int, n_double: int, local: int) -> Tensor:
+        """Where the entries of all factors are found, `depth x n_windows x D x D`; shorter windows are filled up.
+
+        Args:
+            n_single: one-wire matrices. Their numbers come first,
+            n_double: then those of so many two-wire matrices, and last 0 and 1.
+            local: dimension of a wire.
+        """
+        zero = n_single * local**2 + n_double * local**4
+        dim = local**self.size
+        identity = torch.full((dim, dim), zero).fill_diagonal_(zero + 1)
+        table = identity.repeat(self.depth, len(self.windows), 1, 1)
+        for window, factors in enumerate(self.windows):
+            for place, factor in enumerate(factors):
+                start = factor.index * local**2
+                if len(factor.wires) == 2:
+                    start = n_single * local**2 + factor.index * local**4
+                table[place, window] = _embedded(factor.wires, self.size, local, start, zero)
+        return table
+
+
+@dataclass(frozen=True, eq=False)
+class Building:
+    """How the matrices of windows come from those of slots.
+
+    Args:
+        recipes: one per size of windows.
+        order: for every window its place among the results of all recipes.
+    """
+
+    recipes: tuple[Recipe, ...]
+    order: tuple[int, ...]
+    _tables: dict[Any, tuple[Tensor, ...]] = field(default_factory=dict)
+
+    def tables(self, n_single: int, n_double: int, local: int, device: torch.device) -> tuple[Tensor, ...]:
+        """The recipes' tables, flat; they are kept."""
+        key = (n_single, n_double, local, device)
+        if key not in self._tables:
+            with torch.inference_mode(False):  # a table made in inference mode could not be used in training
+                found = (recipe.table(n_single, n_double, local) for recipe in self.recipes)
+                self._tables[key] = tuple(table.flatten().to(device) for table in found)
+        return self._tables[key]
+
+
+def build(building: Building, single: Tensor, double: Tensor) -> Sequence[Tensor]:
+    """The matrices of all windows.
+
+    Args:
+        building: how.
+        single: `n x d x d`, one-wire matrices.
+        double: `n x d**2 x d**2`, two-wire matrices.
+
+    Returns:
+        `d**m x d**m` of each window of `m` wires.
+    """
+    matrices: tuple[Tensor, ...] = _Build.apply(building, single, double)
+    return matrices
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What came of a recipe.
+
+    Args:
+        factors: in order of time, `n_windows x D x D` each.
+        products: of the first factors, as many.
+    """
+
+    factors: Sequence[Tensor]
+    products: Sequence[Tensor]
+
+
+class _Build(torch.autograd.Function):
+    """One node: autograd's bookkeeping for every gather and product would take longer than these do."""
+
+    @staticmethod
+    def forward(ctx: Any, building: Building, single: Tensor, double: Tensor) -> tuple[Tensor, ...]:
+        made = _make(building, single, double)
+        ctx.building, ctx.made = building, made
+        ctx.save_for_backward(single, double)
+        return _in_order(building, made)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        single, double = ctx.saved_tensors
+        building: Building = ctx.building
+        if torch.is_grad_enabled():  # the gradient itself is to be differentiated
+            wanted = ctx.needs_input_grad[1:]
+            inputs = [tensor for tensor, want in zip((single, double), wanted, strict=True) if want]
+            matrices = _in_order(building, _make(building, single, double))
+            each = iter(torch.autograd.grad(matrices, inputs, gradients, create_graph=True))
+            return None, *(next(each) if want else None for want in wanted)
+        by_place = dict(zip(building.order, gradients, strict=True))
+        by_number = single.new_zeros(single.numel() + double.numel() + 2)
+        tables = building.tables(len(single), len(double), single.shape[-1], single.device)
+        place = 0
+        for recipe, made, table in zip(building.recipes, ctx.made, tables, strict=True):
+            until = place + len(recipe.windows)
+            # All along it is the gradients' conjugate: that needs transposed matrices, no conjugate copies.
+            conjugate = torch.stack([by_place[number] for number in range(place, until)]).conj().resolve_conj()
+            by_number.index_add_(0, table, _of_factors(conjugate, made).flatten())
+            place = until
+        of_single, of_double, _ = by_number.conj().split([single.numel(), double.numel(), 2])
+        return None, of_single.view(single.shape), of_double.view(double.shape)
+
+
+def _make(building: Building, single: Tensor, double: Tensor) -> list[_Made]:
+    local = single.shape[-1]
+    tables = building.tables(len(single), len(double), local, single.device)
+    numbers = torch.cat([single.flatten(), double.flatten(), single.new_tensor([0.0, 1.0])])
+    made = []
+    for recipe, table in zip(building.recipes, tables, strict=True):
+        dim = local**recipe.size
+        factors = numbers.index_select(0, table).view(recipe.depth, len(recipe.windows), dim, dim).unbind()
+        products = [factors[0]]
+        for factor in factors[1:]:
+            products.append(torch.bmm(factor, products[-1]))
+        made.append(_Made(factors, products))
+    return made
+
+
+def _in_order(building: Building, made: Sequence[_Made]) -> tuple[Tensor, ...]:
+    """The windows' matrices."""
+    built = [matrix for those in made for matrix in those.products[-1].unbind()]
+    return tuple(built[place] for place in building.order)
+
+
+def _of_factors(conjugate: Tensor, made: _Made) -> Tensor:
+    """The conjugate of the gradient by the factors, from that by their product."""
+    found = conjugate.new_empty(len(made.factors), *conjugate.shape)
+    for place in range(len(made.factors) - 1, 0, -1):
+        torch.bmm(conjugate, made.products[place - 1].mT, out=found[place])
+        conjugate = torch.bmm(made.factors[place].mT, conjugate)
+    found[0] = conjugate
+    return found
+
+
+def _embedded(wires: Sequence[int], size: int, local: int, start: int, zero: int) -> Tensor:
+    """Where the entries of a matrix on some wires of a window are found: its own from ``start`` on, or at ``zero``."""
+    digits = torch.cartesian_prod(*[torch.arange(local)] * size).reshape(-1, size)
+    within = torch.zeros(len(digits), dtype=torch.int64)
+    for wire in wires:
+        within = within * local + digits[:, wire]
+    rest = digits[:, [wire for wire in range(size) if wire not in wires]]
+    alike = (rest[:, None] == rest[None]).all(-1)
+    own = start + within[:, None] * local ** len(wires) + within[None]
+    return torch.where(alike, own, zero)
