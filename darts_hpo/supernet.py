@@ -335,14 +335,16 @@ class Supernet(nn.Module, ABC):
             SpaceError: a choice has no gate, or its gate is of a kind the network does not support or was made for
                 another number of options.
         """
-        for name in self.space:
-            if name not in gates:
+        space, kinds = self.space, self.gate_kinds
+        for name in space:
+            gate = gates.get(name)
+            if gate is None:
                 raise SpaceError(f"Choice {name!r} of {self.name} was given no gate.")
-            given, expected = len(gates[name].weights), len(self.space.categorical(name).options)
+            given, expected = gate.weights.shape[0], len(space.categorical(name).options)
             if given != expected:
                 raise SpaceError(f"Choice {name!r} of {self.name} has {expected} options but its gate has {given}.")
-            kind = gates[name].kind
-            if kind not in self.gate_kinds:
+            kind = gate.kind
+            if kind not in kinds:
                 raise SpaceError(
                     f"{self.name} cannot run a gate of kind {kind!r} (choice {name!r}); "
                     f"it supports {', '.join(sorted(self.gate_kinds))}. Choose another relaxation."

@@ -141,6 +141,8 @@ class Supercircuit(Supernet):
         self._pairs = pairs_of(topology, n_wires, self.noise)
         encodings = _encodings(encoder, n_wires, n_inputs)
         self._elements = self._layout(encodings, reupload)
+        self._slots = tuple(item for item in self._elements if isinstance(item.element, Slot))
+        self._data = tuple(item for item in self._elements if isinstance(item.element, DataSlot))
         self._program = Program(n_wires, tuple(item.element for item in self._elements))
         self._space = Space({item.choice: Categorical(item.options) for item in self._elements if item.open})
         self._reference = self._reference_gates(reference)
@@ -255,8 +257,11 @@ class Supercircuit(Supernet):
         self.check_gates(gates)
         engine = self._noisy_engine if noisy else self._ideal_engine
         assert engine is not None  # noise in the search is refused where the mixture cannot be run in it
-        slots = [self._weights_of(item, gates) for item in self._elements if isinstance(item.element, Slot)]
-        data = [self._weights_of(item, gates) for item in self._elements if isinstance(item.element, DataSlot)]
+        weights = {choice: gate.weights for choice, gate in gates.items()}
+        decided = self.weights.new_ones(1)
+        slots, data = (
+            [weights[item.choice] if item.open else decided for item in items] for items in (self._slots, self._data)
+        )
         state = engine.run(self._program, self.weights, torch.cat(slots), data, x if data else None)
         if not data:  # the circuit ran once, for every sample
             state = state.expand(-1, len(x))
@@ -349,9 +354,6 @@ class Supercircuit(Supernet):
         return artifact_figures(network)
 
     # -- details --------------------------------------------------------------------------------------------------
-
-    def _weights_of(self, item: _Searched, gates: Gates) -> Tensor:
-        return gates[item.choice].weights if item.open else self.weights.new_ones(1)
 
     def _circuit(self, choices: Mapping[str, str]) -> tuple[Circuit, list[int]]:
         slots: list[int] = []

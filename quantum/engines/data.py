@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from darts_hpo.errors import ConfigError
 from quantum.circuit import Input, Operation
@@ -148,10 +147,12 @@ def product_state(vectors: Tensor) -> Tensor:
     Returns:
         `d**n x B`.
     """
-    state = vectors[0]
-    for vector in vectors[1:]:
-        state = (state[:, None, :] * vector[None, :, :]).reshape(-1, state.shape[-1])
-    return state
+    states = list(vectors.unbind())
+    while len(states) > 1:  # neighbours first: one after the other would touch twice as many numbers
+        pairs = zip(states[0::2], states[1::2], strict=False)
+        joined = [(first[:, None, :] * second[None, :, :]).flatten(0, 1) for first, second in pairs]
+        states = joined + states[2 * len(joined) :]
+    return states[0]
 
 
 def on_all_wires(touched: list[int], vectors: Tensor, ground: Tensor, n_wires: int) -> Tensor:
@@ -173,27 +174,31 @@ def on_all_wires(touched: list[int], vectors: Tensor, ground: Tensor, n_wires: i
 
 
 class EncodedInputs:
-    """Keeps the encoded state of a batch while the batch lives.
+    """Keeps the encoded states of a batch while the batch lives.
 
     An encoding has no trained parameter, and one batch is run several times: by the steps of a bilevel rule, by
     several draws of gates.
     """
 
     def __init__(self) -> None:
-        # Keys are compared by identity: tensors that are equal in value are other batches.
-        self._states: Any = WeakTensorKeyDictionary()
+        # By identity: tensors that are equal in value are other batches.
+        self._batches: dict[int, tuple[weakref.ref[Tensor], int, dict[object, Tensor]]] = {}
 
     def get(self, inputs: Tensor, key: object, make: Callable[[], Tensor]) -> Tensor:
         """The state under a key, made where it is not known or the batch was changed in place."""
         if inputs.requires_grad or inputs.is_inference():  # the latter do not tell whether they were changed
             return make()
-        kept = self._states.setdefault(inputs, {})
-        version = inputs._version
-        if key not in kept or kept[key][0] != version:
+        identity, version = id(inputs), inputs._version
+        kept = self._batches.get(identity)
+        if kept is None or kept[1] != version:
+            forget = weakref.ref(inputs, lambda _: self._batches.pop(identity, None))
+            kept = self._batches[identity] = (forget, version, {})
+        states = kept[2]
+        if key not in states:
             # A tensor made in inference mode could not be used in training afterwards.
             with torch.inference_mode(False), torch.no_grad():
-                kept[key] = (version, make())
-        return kept[key][1]
+                states[key] = make()
+        return states[key]
 
     def __reduce__(self) -> tuple[type[EncodedInputs], tuple[()]]:
         """Copies start empty: what is kept belongs to tensors of this process."""

@@ -7,6 +7,7 @@ I X Y Z, so that mixed states fit too. In both, wire 0 is the most significant d
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -129,7 +130,24 @@ def outcome_probabilities(state: Tensor, basis: str) -> Tensor:
 
 def squared_magnitude(state: Tensor) -> Tensor:
     """|psi|**2, real, of the same shape."""
-    return state.real.square() + state.imag.square()
+    magnitude: Tensor = _SquaredMagnitude.apply(state)
+    return magnitude
+
+
+class _SquaredMagnitude(torch.autograd.Function):
+    """Autograd alone would make complex gradients of the real and the imaginary part, and add them."""
+
+    @staticmethod
+    def forward(ctx: Any, state: Tensor) -> Tensor:
+        ctx.save_for_backward(state)
+        numbers = torch.view_as_real(state.resolve_conj())
+        return numbers[..., 0].square().addcmul_(numbers[..., 1], numbers[..., 1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (state,) = ctx.saved_tensors
+        numbers = torch.view_as_real(state.resolve_conj())
+        return torch.view_as_complex(numbers * (2 * gradients[0]).unsqueeze(-1))
 
 
 def purity(state: Tensor) -> Tensor:

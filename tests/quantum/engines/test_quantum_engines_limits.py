@@ -78,17 +78,17 @@ def test_data_that_want_a_gradient_are_never_kept(random_weights):
 def test_what_is_kept_goes_with_the_batch(random_weights):
     engine, inputs = StatevectorEngine(), torch.rand(4, 3)
     run(engine, inputs, random_weights)
-    assert len(engine._encoded._states) == 1
+    assert len(engine._encoded._batches) == 1
     del inputs
     gc.collect()
-    assert len(engine._encoded._states) == 0
+    assert len(engine._encoded._batches) == 0
 
 
 def test_copies_keep_nothing_and_compute_the_same(random_weights):
     engine, inputs = StatevectorEngine(), torch.rand(4, 3)
     expected = run(engine, inputs, random_weights)
     for other in (copy.deepcopy(engine), pickle.loads(pickle.dumps(engine))):
-        assert len(other._encoded._states) == 0
+        assert len(other._encoded._batches) == 0
         assert torch.equal(run(other, inputs, random_weights), expected)
 
 
