@@ -8,12 +8,15 @@ go through it in a handful of batched products that do not depend on the size of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 from torch import Tensor
 
 from quantum.engines.building import Building, Factor, Recipe, build
+
+_MOST_FACTORS = 16
+"""Of a window."""
 
 
 @dataclass(frozen=True)
@@ -30,33 +33,21 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class _Member:
-    """A two-wire matrix with the one-wire matrices that are folded into it; or those of a wire without any.
+class _Window:
+    """Slots that become one matrix.
 
     Args:
         wires: ascending.
-        slots: in order of time.
+        slots: in order of time, on these wires alone.
     """
 
     wires: tuple[int, ...]
     slots: tuple[Placed, ...]
 
-
-@dataclass(eq=False)
-class _Block:
-    """Members that become one matrix on a window of wires."""
-
-    wires: tuple[int, ...]
-    members: list[_Member] = field(default_factory=list)
-
-    def span(self, wires: Sequence[int]) -> tuple[int, ...]:
-        union = sorted({*self.wires, *wires})
-        return tuple(range(union[0], union[-1] + 1))
-
     @property
     def factors(self) -> tuple[Factor, ...]:
-        slots = (slot for member in self.members for slot in member.slots)
-        return tuple(Factor(slot.index, tuple(self.wires.index(wire) for wire in slot.wires)) for slot in slots)
+        """The slots within the window."""
+        return tuple(Factor(slot.index, tuple(map(self.wires.index, slot.wires))) for slot in self.slots)
 
 
 class FusionPlan:
@@ -73,17 +64,14 @@ class FusionPlan:
 
     def __init__(self, n_wires: int, slots: Sequence[Placed], window: int) -> None:
         self.n_wires = n_wires
-        blocks = _windows(_fold(slots), window)
-        self.windows: tuple[tuple[int, ...], ...] = tuple(block.wires for block in blocks)
-        sizes = sorted({len(block.wires) for block in blocks})
-        alike = [[block for block in blocks if len(block.wires) == size] for size in sizes]
-        built = [block for those in alike for block in those]
-        self._building = Building(
-            tuple(
-                Recipe(size, tuple(block.factors for block in those)) for size, those in zip(sizes, alike, strict=True)
-            ),
-            tuple(built.index(block) for block in blocks),
-        )
+        windows = _windows(n_wires, slots, window)
+        self.windows: tuple[tuple[int, ...], ...] = tuple(each.wires for each in windows)
+        by_size = [
+            [each for each in windows if len(each.wires) == size] for size in sorted({len(w) for w in self.windows})
+        ]
+        built = [each for those in by_size for each in those]
+        recipes = (Recipe(len(those[0].wires), tuple(each.factors for each in those)) for those in by_size)
+        self._building = Building(tuple(recipes), tuple(built.index(each) for each in windows))
 
     def matrices(self, single: Tensor, double: Tensor) -> Sequence[Tensor]:
         """The matrix of every window.
@@ -104,52 +92,78 @@ def fusion_plan(n_wires: int, slots: tuple[Placed, ...], window: int) -> FusionP
     return FusionPlan(n_wires, slots, window)
 
 
-def _fold(slots: Sequence[Placed]) -> list[_Member]:
-    """Attach every one-wire matrix to the next pair on its wire, else to the last one.
+def _windows(n_wires: int, slots: Sequence[Placed], window: int) -> list[_Window]:
+    """Windows in an order that respects time, few of them.
 
-    Returns:
-        The pairs in order of time, and behind them the wires without pairs, which touch nothing else.
+    Again and again every window takes all slots that it can, those that wait for nothing outside; the one that takes
+    most for its cost comes next. In layers of a chain it takes a triangle of gates, reaching into later layers.
     """
-    pairs: list[list[Placed]] = []
-    waiting: dict[int, list[Placed]] = {}
-    last: dict[int, list[Placed]] = {}
-    for slot in slots:
-        if len(slot.wires) == 1:
-            waiting.setdefault(slot.wires[0], []).append(slot)
-            continue
-        pairs.append([*(single for wire in slot.wires for single in waiting.pop(wire, ())), slot])
-        last |= dict.fromkeys(slot.wires, pairs[-1])
-    lone = []
-    for wire in sorted(waiting):
-        if wire in last:
-            last[wire].extend(waiting[wire])
-        else:
-            lone.append(waiting[wire])
-    return [_Member(tuple(sorted({wire for slot in m for wire in slot.wires})), tuple(m)) for m in (*pairs, *lone)]
+    waiting = _Waiting(n_wires, slots)
+    neighbours = [tuple(range(low, low + m)) for m in range(1, window + 1) for low in range(n_wires - m + 1)]
+    found: list[_Window] = []
+    while waiting.count:
+        far = {wires for wires in waiting.first_wires() if wires[-1] - wires[0] >= window}
+        tries = ((wires, waiting.takeable(wires)) for wires in (*neighbours, *sorted(far)))
+        best = max((_Window(wires, taken) for wires, taken in tries if taken), key=lambda each: _worth(each))
+        waiting.take(best.slots)
+        found.append(best)
+    return found
 
 
-def _windows(members: Sequence[_Member], window: int) -> list[_Block]:
-    """Greedy windows in an order that respects time.
+def _worth(window: _Window) -> float:
+    """What a window spares for what it costs.
 
-    A member joins the first window, not earlier than the last one that shares a wire with it, whose span of wires
-    stays small enough. A window takes every set of wires once: layers of a regular circuit then make windows of the
-    same number of factors, and none is filled up when they are built together.
+    A window costs a pass over the states, and arithmetic that doubles with every wire (measured on matrices of 2 to 64
+    rows). A matrix on one wire finds a place in some window anyway.
     """
-    blocks: list[_Block] = []
-    for member in members:
-        earliest = max((i for i, block in enumerate(blocks) if set(block.wires) & set(member.wires)), default=0)
-        for block in blocks[earliest:]:
-            span = block.span(member.wires)
-            contiguous = len(block.wires) == block.wires[-1] - block.wires[0] + 1
-            fits = len(span) <= window and contiguous
-            inside = set(member.wires) <= set(block.wires)
-            if (fits or inside) and all(other.wires != member.wires for other in block.members):
-                block.wires = block.wires if inside else span
-                block.members.append(member)
-                break
-        else:
-            wires = member.wires
-            if wires[-1] - wires[0] < window:
-                wires = tuple(range(wires[0], wires[-1] + 1))
-            blocks.append(_Block(wires, [member]))
-    return blocks
+    spared = sum(1.0 if len(slot.wires) == 2 else 0.25 for slot in window.slots)
+    return spared / (0.6 + 2 ** len(window.wires) / 40)
+
+
+class _Waiting:
+    """Slots that no window has taken yet, by wire and in order of time."""
+
+    def __init__(self, n_wires: int, slots: Sequence[Placed]) -> None:
+        self._queues: list[list[Placed]] = [[] for _ in range(n_wires)]
+        for slot in slots:
+            for wire in slot.wires:
+                self._queues[wire].append(slot)
+        self._taken = [0] * n_wires
+        self.count = len(slots)
+
+    def first_wires(self) -> set[tuple[int, ...]]:
+        """The wires, ascending, of the slots that are first on one of them."""
+        firsts = (queue[taken] for queue, taken in zip(self._queues, self._taken, strict=True) if taken < len(queue))
+        return {tuple(sorted(slot.wires)) for slot in firsts}
+
+    def takeable(self, wires: tuple[int, ...]) -> tuple[Placed, ...]:
+        """The slots that a window on these wires can take, in order of time.
+
+        Not too many: they are multiplied one after the other, all windows side by side.
+        """
+        places = {wire: self._taken[wire] for wire in wires}
+        found: list[Placed] = []
+        more = True
+        while more:
+            more = False
+            for wire in wires:
+                while len(found) < _MOST_FACTORS and places[wire] < len(self._queues[wire]):
+                    slot = self._queues[wire][places[wire]]
+                    if not all(other in places and self._next(other, places[other]) is slot for other in slot.wires):
+                        break
+                    found.append(slot)
+                    more = True
+                    for other in slot.wires:
+                        places[other] += 1
+        return tuple(found)
+
+    def _next(self, wire: int, place: int) -> Placed | None:
+        queue = self._queues[wire]
+        return queue[place] if place < len(queue) else None
+
+    def take(self, slots: Sequence[Placed]) -> None:
+        """Strike slots off."""
+        for slot in slots:
+            for wire in slot.wires:
+                self._taken[wire] += 1
+        self.count -= len(slots)

@@ -51,7 +51,7 @@ class Domain:
     def __init__(self, space: Space) -> None:
         self.space = space
         self.encoding = Encoding(space)
-        self._box = not (self.encoding.discrete or space.conditions or space.constraints)
+        self._plain = not (space.conditions or space.constraints)
 
     def points(self, rows: Tensor) -> list[dict[str, Value]]:
         """The points nearest to some rows."""
@@ -63,8 +63,12 @@ class Domain:
 
     def snapped(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """The rows of the points nearest to some rows, and which of these are valid, shape ``[n]``."""
-        if self._box:
-            return rows.clamp(0.0, 1.0), torch.ones(len(rows), dtype=torch.bool)
+        if self._plain:
+            # No point is invalid: whole columns at a time, instead of point by point.
+            rows = rows.clamp(0.0, 1.0)
+            for column in self.encoding.discrete:
+                rows[:, column.columns] = _nearest(column, rows[:, column.columns])
+            return rows, torch.ones(len(rows), dtype=torch.bool)
         points = self.points(rows)
         return self.rows(points), torch.tensor([self.space.satisfies(point) for point in points], dtype=torch.bool)
 
@@ -72,7 +76,7 @@ class Domain:
         """The valid ones among the snapped rows, repeated ones left out."""
         snapped, valid = self.snapped(rows)
         kept = snapped[valid]
-        return kept if self._box else torch.unique(kept, dim=0)
+        return torch.unique(kept, dim=0) if self.encoding.discrete or not self._plain else kept
 
     def spread(self, number: int, seed: int) -> Tensor:
         """About so many valid rows, spread by a scrambled Sobol sequence; at least one.
@@ -123,7 +127,9 @@ class Domain:
                 other = row.clone()
                 other[column.columns] = cells
                 found.append(other)
-        return self.valid(torch.stack(found)) if found else row.new_empty(0, len(row))
+        if not found:
+            return row.new_empty(0, len(row))
+        return torch.stack(found) if self._plain else self.valid(torch.stack(found))
 
     def _alternatives(self, column: Column, row: Tensor, generator: torch.Generator) -> list[Tensor]:
         parameter = column.parameter
@@ -234,6 +240,7 @@ def _improved(score: Score, domain: Domain, rows: Tensor, steps: int, seed: int)
     rows, values = _climbed(score, domain, rows, steps)
     if not domain.encoding.discrete:
         return rows, values
+    real = any(isinstance(column.parameter, Float) for column in domain.encoding.columns)
     # Where all is discrete, every step of the search is one of these exchanges.
     rounds = 3 if domain.space.size is None else 16
     for _ in range(rounds):
@@ -246,7 +253,8 @@ def _improved(score: Score, domain: Domain, rows: Tensor, steps: int, seed: int)
                 moved = True
         if not moved:
             break
-        rows, values = _climbed(score, domain, rows, steps)
+        if real:
+            rows, values = _climbed(score, domain, rows, steps)
     return rows, values
 
 
@@ -280,6 +288,16 @@ def _climbed(score: Score, domain: Domain, starts: Tensor, steps: int) -> tuple[
     values, before = _values(score, rows), _values(score, starts)
     better = values >= before
     return torch.where(better.unsqueeze(-1), rows, starts), torch.where(better, values, before)
+
+
+def _nearest(column: Column, cells: Tensor) -> Tensor:
+    """What the encoding makes of cells of one discrete parameter, shape ``[n, width]``."""
+    parameter = column.parameter
+    if isinstance(parameter, Categorical):
+        return torch.nn.functional.one_hot(cells.argmax(1), column.width).to(cells.dtype)
+    assert isinstance(parameter, Int)
+    positions = {cell: parameter.to_unit(parameter.from_unit(cell)) for cell in set(cells[:, 0].tolist())}
+    return torch.tensor([[positions[cell]] for cell in cells[:, 0].tolist()], dtype=cells.dtype)
 
 
 def _count(parameter: Int) -> int:

@@ -39,8 +39,10 @@ _INITIAL: Mapping[str, Any] = {"phase": "initial"}
 class GPSampler(RankingSampler):
     """Fits a Gaussian process to the results and proposes where an acquisition is largest.
 
-    The first points come from a scrambled Sobol sequence. Running trials are pending points: no answer is awaited,
-    and none is asked for twice. Results are those at the largest budget with more of them than parameters.
+    The first points come from a scrambled Sobol sequence. So do further ones, where trials run side by side, until more
+    of them have ended than there are parameters: a model of fewer knows no more than which corners of the space nobody
+    has been to. From then on running trials are pending points: no answer is awaited, and none is asked for twice.
+    Results are those at the largest budget with more of them than parameters.
 
     Args:
         acquisition: what makes a point worth trying; by default the logarithm of the noisy expected improvement,
@@ -49,7 +51,8 @@ class GPSampler(RankingSampler):
         kernel: ``matern`` or ``rbf``, of the differences of numbers and the Hamming distances of categoricals.
         warp: learn a monotone map of every number, for objectives that change fast at one end of a parameter and
             slowly at the other; ``auto`` where that explains the results better.
-        scale: ``standardize`` the gains, or also draw in a long tail of bad ones by a ``power`` transformation.
+        scale: of the gains: ``half_rank`` keeps of the worse half the order only, ``power`` draws in a long tail of
+            bad ones by a power transformation, ``standardize`` is linear.
         failures: ``feasibility`` models failing as an outcome constraint, which learns where trials diverge and is
             not misled by those that fail by chance; ``ignore`` leaves failed trials out, ``impute`` gives them the
             worst finite gain.
@@ -75,7 +78,7 @@ class GPSampler(RankingSampler):
         initial: int | None = None,
         kernel: Kernel = "matern",
         warp: Warp = "auto",
-        scale: Scale = "power",
+        scale: Scale = "half_rank",
         failures: Failures = "feasibility",
         belief: Mapping[str, Mapping[str, Any]] | None = None,
         belief_strength: float = 10.0,
@@ -127,7 +130,8 @@ class GPSampler(RankingSampler):
         belief = Belief(history.space, self.belief) if self.belief is not None else None
         initial = self.initial if self.initial is not None else max(2 * (len(history.space) + 1), 8)
         index = len(history.proposals)
-        if index < initial or not history.observations:
+        ended = len(history.observations) + len(history.failed)
+        if index < initial or ended < min(initial, len(history.space) + 1) or not history.observations:
             if belief is not None and index % 2:
                 return Suggestion(belief.sample(random.Random(f"{self._sobol.seed}:{index}")), labels=_INITIAL)
             return replace(self._sobol.suggest(history, seed=seed), labels=_INITIAL)

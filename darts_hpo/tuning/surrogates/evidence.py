@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -10,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from darts_hpo.space import Point
 from darts_hpo.tuning.encoding import Encoding
 from darts_hpo.tuning.history import History
 from darts_hpo.tuning.outcomes import Outcomes, observed, robust, with_failures
 from darts_hpo.tuning.surrogates.fitting import Fitter
 from darts_hpo.tuning.surrogates.gaussian_process import GaussianProcess
-from darts_hpo.tuning.surrogates.scaling import OutcomeScaling, Scale
+from darts_hpo.tuning.surrogates.scaling import HalfRankScaling, OutcomeScaling, Scale, Scaling
 from darts_hpo.tuning.trial import TrialState
 
 Failures: TypeAlias = Literal["impute", "ignore", "feasibility"]
@@ -41,7 +43,7 @@ class Surrogate:
     """
 
     objectives: tuple[GaussianProcess, ...]
-    scalings: tuple[OutcomeScaling, ...]
+    scalings: tuple[Scaling, ...]
     constraints: tuple[GaussianProcess, ...]
     bounds: tuple[float, ...]
     observed: Tensor
@@ -57,7 +59,7 @@ class _Table:
 
     x: Tensor
     y: Tensor
-    scalings: tuple[OutcomeScaling, ...]
+    scalings: tuple[Scaling, ...]
 
 
 def fitted(history: History, encoding: Encoding, fitter: Fitter, *, failures: Failures, scale: Scale) -> Surrogate:
@@ -72,7 +74,7 @@ def fitted(history: History, encoding: Encoding, fitter: Fitter, *, failures: Fa
         fitter: of the processes.
         failures: ``impute`` gives failed trials the worst finite gain, ``ignore`` leaves them out, ``feasibility``
             models failing as one more constraint.
-        scale: see :class:`OutcomeScaling`.
+        scale: ``half_rank`` is :class:`HalfRankScaling`, the others are kinds of :class:`OutcomeScaling`.
 
     Raises:
         FitError: no process could be conditioned on the data.
@@ -91,11 +93,12 @@ def fitted(history: History, encoding: Encoding, fitter: Fitter, *, failures: Fa
         trouble += [problem] if problem else []
     constraints = processes[m:]
     bounds = [-float(scaling.forward(np.zeros(1))[0]) for scaling in table.scalings[m:]]
-    failed = [trial.point for trial in history.failed if trial.at(outcomes.budget) is None]
+    failed = _failures(history, outcomes)
     if failures == "feasibility" and failed:
-        x = torch.from_numpy(encoding.encode([*outcomes.points, *failed]))
-        y = torch.tensor([-1.0] * len(outcomes) + [1.0] * len(failed), dtype=torch.float64)
-        process, problem = fitter.process(x, y, x, y, encoding.hot)
+        x, y = _success(outcomes, failed, encoding)
+        early_failed = _failures(_until(history, outcomes, count), outcomes) or failed
+        early_x, early_y = _success(_first(outcomes, count), early_failed, encoding)
+        process, problem = fitter.process(x, y, early_x, early_y, encoding.hot)
         constraints.append(process)
         bounds.append(0.0)
         trouble += [problem] if problem else []
@@ -111,6 +114,17 @@ def fitted(history: History, encoding: Encoding, fitter: Fitter, *, failures: Fa
         budget=outcomes.budget,
         trouble="; ".join(dict.fromkeys(trouble)) or None,
     )
+
+
+def _failures(history: History, outcomes: Outcomes) -> list[Point]:
+    """Where trials failed and gave no result either."""
+    return [trial.point for trial in history.failed if trial.at(outcomes.budget) is None]
+
+
+def _success(outcomes: Outcomes, failed: Sequence[Point], encoding: Encoding) -> tuple[Tensor, Tensor]:
+    """Rows of points that gave a result, at -1, and of points that failed, at 1."""
+    y = torch.tensor([-1.0] * len(outcomes) + [1.0] * len(failed), dtype=torch.float64)
+    return torch.from_numpy(encoding.encode([*outcomes.points, *failed])), y
 
 
 def _imputable(history: History, failures: Failures) -> History:
@@ -142,7 +156,7 @@ def _table(outcomes: Outcomes, history: History, encoding: Encoding, scale: Scal
     joined = with_failures(outcomes, history)
     n, first = len(outcomes), max(8, 2 * (len(history.space) + 1))
     columns: list[NDArray[np.float64]] = []
-    scalings: list[OutcomeScaling] = []
+    scalings: list[Scaling] = []
     for gains in joined.gains.T:
         scaling, values = _scaled(gains, n, first, scale)
         scalings.append(scaling)
@@ -156,11 +170,14 @@ def _table(outcomes: Outcomes, history: History, encoding: Encoding, scale: Scal
     return _Table(x, torch.from_numpy(np.stack(columns, axis=1)), tuple(scalings))
 
 
-def _scaled(gains: NDArray[np.float64], n: int, first: int, scale: Scale) -> tuple[OutcomeScaling, NDArray[np.float64]]:
+def _scaled(gains: NDArray[np.float64], n: int, first: int, scale: Scale) -> tuple[Scaling, NDArray[np.float64]]:
     """Gains on the scale of a process, the scaling made for the first ``n``, which were observed.
 
-    Very bad results are drawn in first, or all others would look alike beside them.
+    Unless only ranks matter below, very bad results are drawn in first, or all others would look alike beside them.
     """
+    if scale == "half_rank":
+        ranked = HalfRankScaling.fit(gains[:n])
+        return ranked, ranked.forward(gains)
     clipped = np.maximum(gains, floor(gains[:n], first))
     scaling = OutcomeScaling.fit(clipped[:n], scale)
     return scaling, scaling.forward(clipped)

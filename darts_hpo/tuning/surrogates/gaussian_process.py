@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from darts_hpo.tuning.surrogates.backend import botorch, gpytorch
+from darts_hpo.tuning.surrogates.density import Density, most_probable
 from darts_hpo.tuning.surrogates.mixed_kernel import Kernel, LengthScalePrior, MixedKernel, OneHot
 
 Hyperparameters: TypeAlias = Mapping[str, Tensor]
@@ -73,8 +73,11 @@ def build(x: Tensor, y: Tensor, settings: ModelSettings) -> botorch.models.Singl
     warp = None
     if settings.warp is True and numbers:
         prior = gpytorch.priors.LogNormalPrior(0.0, 0.75**0.5)
+        # Of the whole cube: by itself it would take the smallest and largest number of the data for the ends, and
+        # could not tell those beyond from one another.
+        cube = torch.tensor([[0.0], [1.0]], dtype=torch.float64).expand(2, d)
         warp = botorch.models.transforms.Warp(
-            d=d, indices=numbers, concentration0_prior=prior, concentration1_prior=prior
+            d=d, indices=numbers, concentration0_prior=prior, concentration1_prior=prior, bounds=cube
         )
     return botorch.models.SingleTaskGP(
         x,
@@ -104,22 +107,16 @@ def fit(x: Tensor, y: Tensor, settings: ModelSettings) -> Hyperparameters:
     Always from the same start: what comes out depends on the data alone, not on earlier fits.
 
     Raises:
-        FitError: the covariance matrix is not positive definite on the way, or nothing finite came out.
+        FitError: the covariance matrix is positive definite nowhere on the way, or nothing finite came out.
     """
     model = build(x, y, settings)
-    model.train()
-    objective = gpytorch.mlls.ExactMarginalLogLikelihood(model.likelihood, model)
+    density = Density(model, x, y)
     try:
-        with warnings.catch_warnings():
-            # Out of steps or stuck in a line search: the best hyperparameters so far are good enough.
-            warnings.filterwarnings("ignore", category=botorch.exceptions.warnings.OptimizationWarning)
-            botorch.optim.fit.fit_gpytorch_mll_scipy(objective, options={"maxiter": settings.steps})
-    except (RuntimeError, ValueError, ArithmeticError, botorch.exceptions.errors.BotorchError) as error:
-        raise FitError(f"{type(error).__name__}: {error}") from error
+        theta = most_probable(density, settings.steps)
+    except (RuntimeError, ValueError, ArithmeticError) as error:
+        raise FitError(str(error)) from error
     state = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
-        raise FitError("the hyperparameters are not finite")
-    return state
+    return state | density.state(theta)
 
 
 class GaussianProcess:

@@ -33,11 +33,12 @@ class LengthScalePrior(gpytorch.priors.LogNormalPrior):
 
     def __init__(self, parameters: int) -> None:
         super().__init__(math.sqrt(2.0) + 0.5 * math.log(parameters), math.sqrt(3.0))
+        self.push = 10.0 * _TOO_SHORT**2
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Up to a constant."""
         density: Tensor = super().log_prob(value)
-        return density - 10.0 * (_TOO_SHORT / value).square()
+        return density - self.push / value.square()
 
 
 class MixedKernel(gpytorch.kernels.Kernel):
@@ -56,8 +57,8 @@ class MixedKernel(gpytorch.kernels.Kernel):
 
     def __init__(self, kernel: Kernel, width: int, one_hot: OneHot) -> None:
         super().__init__()
-        self.kernel = kernel
-        owner, factor = _columns(width, one_hot)
+        self.kernel, self.one_hot = kernel, one_hot
+        owner, factor = columns(width, one_hot)
         parameters = int(owner[-1]) + 1
         self._owner, self._factor = owner, factor  # as buffers they would be part of the hyperparameters
         prior = LengthScalePrior(parameters)
@@ -77,8 +78,13 @@ class MixedKernel(gpytorch.kernels.Kernel):
         return (1.0 + root + root.square() / 3.0) * torch.exp(-root)
 
 
-def _columns(width: int, one_hot: OneHot) -> tuple[Tensor, Tensor]:
-    """The parameter that each column belongs to, and what the column is multiplied by, each of shape ``[width]``."""
+def columns(width: int, one_hot: OneHot) -> tuple[Tensor, Tensor]:
+    """The parameter that each column belongs to, and what the column is multiplied by, each of shape ``[width]``.
+
+    Args:
+        width: columns of a row.
+        one_hot: first column and width of every categorical.
+    """
     first, factor = torch.ones(width, dtype=torch.int64), torch.ones(width, dtype=torch.float64)
     for start, options in one_hot:
         first[start + 1 : start + options] = 0

@@ -41,7 +41,9 @@ class Posterior:
         fitter = Fitter(settings or ModelSettings(warp="auto"), FitSchedule(always=1_000_000))
         with numerics(0):
             try:
-                self._surrogate = fitted(history, self._domain.encoding, fitter, failures="feasibility", scale="power")
+                self._surrogate = fitted(
+                    history, self._domain.encoding, fitter, failures="feasibility", scale="half_rank"
+                )
             except FitError as error:
                 raise PosteriorError(str(error)) from error
 

@@ -331,6 +331,22 @@ MIXED = Space(
 )
 
 
+@pytest.mark.parametrize(
+    "space",
+    [
+        Space({"x": Float(0.0, 1.0), "y": Float(1e-3, 1.0, log=True)}),
+        Space({"x": Float(0.0, 1.0), "width": Int(8, 512, log=True), "op": Categorical("abc"), "n": Int(-1, 1)}),
+    ],
+    ids=["floats", "mixed"],
+)
+def test_columns_are_snapped_as_points_are(space):
+    domain = Domain(space)
+    rows = 1.2 * torch.rand(50, domain.encoding.width, dtype=torch.float64) - 0.1
+    snapped, valid = domain.snapped(rows.clone())
+    assert bool(valid.all())
+    torch.testing.assert_close(snapped, domain.rows(domain.points(rows.clamp(0.0, 1.0))))
+
+
 def test_search_finds_the_best_valid_point_of_a_mixed_space():
     domain = Domain(MIXED)
     wanted = domain.rows([{"x": 0.47, "op": "b", "n": 31, "m": 0.83}])

@@ -68,11 +68,18 @@ def test_the_model_speaks_after_the_initial_points():
     assert ask(light(initial=6), history, 0).labels["phase"] == "model"
 
 
-def test_one_answer_beside_39_pending_points_is_enough():
-    history = random_history(PLANE, 1)
-    for trial in random_history(PLANE, 39, seed=1).trials:
-        history = appended(history, trial.point)
-    assert ask(light(), history, 0).labels["phase"] == "model"
+@pytest.mark.parametrize(("results", "failures", "phase"), [(2, 0, "initial"), (3, 0, "model"), (2, 1, "model")])
+def test_the_model_waits_for_more_answers_than_parameters(results, failures, phase):
+    """Fewer tell it nothing but which corners nobody has been to; pending points tell nothing, a failure does."""
+    history = random_history(PLANE, results)
+    for number, trial in enumerate(random_history(PLANE, 39, seed=1).trials):
+        state = TrialState.FAILED if number < failures else TrialState.RUNNING
+        history = appended(history, trial.point, state=state)
+    assert ask(light(), history, 0).labels["phase"] == phase
+
+
+def test_few_initial_points_are_few_answers():
+    assert ask(light(initial=1), random_history(PLANE, 1), 0).labels["phase"] == "model"
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import random
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+from scipy import optimize, stats
 
 from darts_hpo.errors import ConfigError
 from darts_hpo.space import Categorical, Float, Space
 from darts_hpo.testing.samplers import SPACES, random_history
 from darts_hpo.tuning.encoding import Encoding
 from darts_hpo.tuning.surrogates import fitting
-from darts_hpo.tuning.surrogates.backend import numerics
+from darts_hpo.tuning.surrogates.backend import gpytorch, numerics
+from darts_hpo.tuning.surrogates.density import Density
 from darts_hpo.tuning.surrogates.evidence import fitted, floor
 from darts_hpo.tuning.surrogates.fitting import FitSchedule, Fitter
 from darts_hpo.tuning.surrogates.gaussian_process import (
@@ -27,7 +29,7 @@ from darts_hpo.tuning.surrogates.gaussian_process import (
     stable_cholesky,
 )
 from darts_hpo.tuning.surrogates.mixed_kernel import LengthScalePrior, MixedKernel
-from darts_hpo.tuning.surrogates.scaling import OutcomeScaling
+from darts_hpo.tuning.surrogates.scaling import HalfRankScaling, OutcomeScaling, Scale
 
 
 def _data(n=15, seed=0):
@@ -160,6 +162,60 @@ def test_stable_cholesky():
     torch.testing.assert_close(factor @ factor.T, singular, rtol=0.0, atol=1e-5)
     with pytest.raises(FitError, match="not positive definite"):
         stable_cholesky(torch.tensor([[1.0, 2.0], [2.0, 1.0]], dtype=torch.float64))
+
+
+# -- the density of hyperparameters ----------------------------------------------------------------------------------
+
+_KINDS = [
+    ModelSettings(kernel, warp, one_hot=one_hot)
+    for kernel in ("matern", "rbf")
+    for warp in (False, True)
+    for one_hot in ((), ((1, 3),))
+]
+
+
+def _mixed_data(n=20):
+    """Four columns, of which the last three may be seen as one categorical."""
+    generator = torch.Generator().manual_seed(1)
+    number = torch.rand(n, 1, dtype=torch.float64, generator=generator)
+    number[:2, 0] = torch.tensor([0.0, 1.0])
+    drawn = torch.randint(3, (n,), generator=generator)
+    return torch.cat([number, torch.eye(3, dtype=torch.float64)[drawn]], dim=1), torch.sin(5 * number[:, 0]) + drawn
+
+
+@pytest.mark.parametrize("settings", _KINDS, ids=str)
+def test_density_is_botorchs_likelihood_times_priors(settings):
+    x, y = _mixed_data()
+    model = build(x, y, settings)
+    density = Density(model, x, y)
+    theta = density.start + 0.2 * np.random.default_rng(0).normal(size=len(density.start))
+    value, slope = density.negative(theta)
+    model.load_state_dict(model.state_dict() | density.state(theta))
+    model.train()
+    objective = gpytorch.mlls.ExactMarginalLogLikelihood(model.likelihood, model)
+    theirs = float(objective(model(*model.train_inputs), model.train_targets).detach())
+    assert value == pytest.approx(-theirs, rel=1e-6)
+    numeric = optimize.approx_fprime(theta, lambda t: density.negative(t)[0], 1e-6)
+    assert slope == pytest.approx(numeric, rel=1e-3, abs=2e-5)
+
+
+def test_density_turns_back_where_the_matrix_is_not_positive_definite():
+    x = torch.zeros(3, 1, dtype=torch.float64)
+    density = Density(build(x, torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64), ModelSettings()), x, x[:, 0])
+    theta = density.start
+    theta[1] = -80.0
+    value, slope = density.negative(theta)
+    assert value > 1e20
+    assert not slope.any()
+
+
+def test_a_warp_tells_numbers_beyond_those_fitted_from_one_another():
+    """Its ends are those of the cube, not the smallest and largest number that a fit has seen."""
+    x, y = _data()
+    x = 0.3 + 0.4 * x
+    process = GaussianProcess(x, y, fit(x, y, ModelSettings(warp=True)), ModelSettings(warp=True))
+    mean, _ = process.posterior(torch.tensor([[0.72, 0.5], [0.9, 0.5]], dtype=torch.float64))
+    assert float(mean[0]) != pytest.approx(float(mean[1]), abs=1e-3)
 
 
 # -- categoricals ----------------------------------------------------------------------------------------------------
@@ -299,12 +355,16 @@ def test_bad_schedules_are_refused(settings):
 # -- scaling ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scale", ["standardize", "power"])
+def _scaling(values, scale):
+    return HalfRankScaling.fit(values) if scale == "half_rank" else OutcomeScaling.fit(values, scale)
+
+
+@pytest.mark.parametrize("scale", get_args(Scale))
 @pytest.mark.parametrize("seed", [0, 1])
 def test_scaling_is_monotone_and_has_an_inverse(scale, seed):
     rng = np.random.default_rng(seed)
     values = -np.exp(rng.normal(size=60) * 1.5) * 1e4 * (1 if seed else -1)
-    scaling = OutcomeScaling.fit(values, scale)
+    scaling = _scaling(values, scale)
     scaled = scaling.forward(values)
     assert scaled.mean() == pytest.approx(0.0, abs=1e-9)
     assert scaled.std() == pytest.approx(1.0)
@@ -325,10 +385,44 @@ def test_power_keeps_good_values_apart():
     assert power == pytest.approx(linear, abs=1e-3)
 
 
+def test_half_rank_sees_but_the_order_of_the_worse_half():
+    values = np.random.default_rng(0).normal(size=41)
+    bad = values < np.median(values)
+    worse = np.where(bad, -np.exp(200.0 * np.minimum(np.median(values) - values, 3.0)), values)
+    expected = HalfRankScaling.fit(values).forward(values)
+    assert HalfRankScaling.fit(worse).forward(worse) == pytest.approx(expected, abs=1e-9)
+
+
+def test_half_rank_keeps_good_values_apart():
+    """As with the power transformation alone: a few that are far better than the rest stay as far away."""
+    values = np.exp(np.random.default_rng(0).normal(size=200) * 1.5)
+    good = np.sort(values)[100:]
+    scaled = HalfRankScaling.fit(values).forward(good)
+    assert np.diff(scaled) / np.ptp(scaled) == pytest.approx(np.diff(good) / np.ptp(good), abs=1e-3)
+
+
+def test_half_rank_spreads_good_values_that_crowd_below_a_bound():
+    values = 1.0 - np.random.default_rng(0).lognormal(-3.0, 1.5, size=200)
+    good = np.sort(values)[100:]
+    scaled = HalfRankScaling.fit(values).forward(good)
+    assert np.ptp(scaled[50:]) / np.ptp(scaled) > 1.05 * np.ptp(good[50:]) / np.ptp(good)
+
+
+def test_half_rank_leaves_a_normal_sample_as_it_is():
+    values = stats.norm.ppf((np.arange(101) + 0.5) / 101)
+    assert HalfRankScaling.fit(values).forward(values) == pytest.approx(values / values.std(), abs=0.03)
+
+
+def test_half_rank_holds_what_is_worse_than_all_for_the_worst():
+    scaling = HalfRankScaling.fit(np.array([0.0, 1.0, 2.0, 3.0]))
+    assert scaling.forward(np.array([-9.0])) == scaling.forward(np.array([0.0]))
+    assert scaling.forward(np.array([9.0])) > scaling.forward(np.array([3.0]))
+
+
 @pytest.mark.parametrize("values", [[1.0, 1.0, 1.0], [3.0], [0.0, 0.0], [1e-30, 1e-30]])
 def test_values_without_spread(values):
-    for scale in ("standardize", "power"):
-        scaled = OutcomeScaling.fit(np.array(values), scale).forward(np.array(values))
+    for scale in get_args(Scale):
+        scaled = _scaling(np.array(values), scale).forward(np.array(values))
         assert np.abs(scaled).max() < 1e-6
 
 
