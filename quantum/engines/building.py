@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -39,13 +40,20 @@ class Recipe:
     size: int
     windows: tuple[tuple[Factor, ...], ...]
 
-    @property
-    def depth(self) -> int:
-        """Most factors of a window."""
-        return max(map(len, self.windows))
+    @cached_property
+    def order(self) -> tuple[int, ...]:
+        """Where the factors of a window stand: a power of 2 of them, filled up with the identity.
+
+        In bit-reversed order the neighbours in time of the first half stand in the second half, and so do those of
+        their products: every level of products is one batched product of two halves.
+        """
+        order = [0]
+        while len(order) < max(map(len, self.windows)):
+            order = [2 * place for place in order] + [2 * place + 1 for place in order]
+        return tuple(order)
 
     def table(self, n_single: int, n_double: int, local: int) -> Tensor:
-        """Where the entries of all factors are found, `depth x n_windows x D x D`; shorter windows are filled up.
+        """Where the entries of all factors are found, `n_factors x n_windows x D x D`, in :attr:`order`.
 
         Args:
             n_single: one-wire matrices. Their numbers come first,
@@ -55,14 +63,14 @@ class Recipe:
         zero = n_single * local**2 + n_double * local**4
         dim = local**self.size
         identity = torch.full((dim, dim), zero).fill_diagonal_(zero + 1)
-        table = identity.repeat(self.depth, len(self.windows), 1, 1)
+        table = identity.repeat(len(self.order), len(self.windows), 1, 1)
         for window, factors in enumerate(self.windows):
             for place, factor in enumerate(factors):
                 start = factor.index * local**2
                 if len(factor.wires) == 2:
                     start = n_single * local**2 + factor.index * local**4
                 table[place, window] = _embedded(factor.wires, self.size, local, start, zero)
-        return table
+        return table[list(self.order)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,19 +111,6 @@ def build(building: Building, single: Tensor, double: Tensor) -> Sequence[Tensor
     return matrices
 
 
-@dataclass(frozen=True)
-class _Made:
-    """What came of a recipe.
-
-    Args:
-        factors: in order of time, `n_windows x D x D` each.
-        products: of the first factors, as many.
-    """
-
-    factors: Sequence[Tensor]
-    products: Sequence[Tensor]
-
-
 class _Build(torch.autograd.Function):
     """One node: autograd's bookkeeping for every gather and product would take longer than these do."""
 
@@ -140,45 +135,56 @@ class _Build(torch.autograd.Function):
         by_number = single.new_zeros(single.numel() + double.numel() + 2)
         tables = building.tables(len(single), len(double), single.shape[-1], single.device)
         place = 0
-        for recipe, made, table in zip(building.recipes, ctx.made, tables, strict=True):
+        for recipe, levels, table in zip(building.recipes, ctx.made, tables, strict=True):
             until = place + len(recipe.windows)
             # All along it is the gradients' conjugate: that needs transposed matrices, no conjugate copies.
             conjugate = torch.stack([by_place[number] for number in range(place, until)]).conj().resolve_conj()
-            by_number.index_add_(0, table, _of_factors(conjugate, made).flatten())
+            by_number.index_add_(0, table, _of_factors(conjugate, levels).flatten())
             place = until
         of_single, of_double, _ = by_number.conj().split([single.numel(), double.numel(), 2])
         return None, of_single.view(single.shape), of_double.view(double.shape)
 
 
-def _make(building: Building, single: Tensor, double: Tensor) -> list[_Made]:
+def _make(building: Building, single: Tensor, double: Tensor) -> list[list[Tensor]]:
+    """For every recipe the factors, then their products with their neighbours in time, and so on.
+
+    Each is `n_factors x n_windows x D x D`, down to one factor.
+    """
     local = single.shape[-1]
     tables = building.tables(len(single), len(double), local, single.device)
     numbers = torch.cat([single.flatten(), double.flatten(), single.new_tensor([0.0, 1.0])])
     made = []
     for recipe, table in zip(building.recipes, tables, strict=True):
         dim = local**recipe.size
-        factors = numbers.index_select(0, table).view(recipe.depth, len(recipe.windows), dim, dim).unbind()
-        products = [factors[0]]
-        for factor in factors[1:]:
-            products.append(torch.bmm(factor, products[-1]))
-        made.append(_Made(factors, products))
+        levels = [numbers.index_select(0, table).view(-1, len(recipe.windows), dim, dim)]
+        while len(levels[-1]) > 1:
+            first, second = _halves(levels[-1])
+            levels.append(torch.bmm(second, first).view(-1, len(recipe.windows), dim, dim))
+        made.append(levels)
     return made
 
 
-def _in_order(building: Building, made: Sequence[_Made]) -> tuple[Tensor, ...]:
+def _halves(factors: Tensor) -> tuple[Tensor, Tensor]:
+    """The earlier and the later factors of products, `n x D x D` each."""
+    first, second = factors.flatten(0, 1).chunk(2)
+    return first, second
+
+
+def _in_order(building: Building, made: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
     """The windows' matrices."""
-    built = [matrix for those in made for matrix in those.products[-1].unbind()]
+    built = [matrix for levels in made for matrix in levels[-1][0].unbind()]
     return tuple(built[place] for place in building.order)
 
 
-def _of_factors(conjugate: Tensor, made: _Made) -> Tensor:
+def _of_factors(conjugate: Tensor, levels: Sequence[Tensor]) -> Tensor:
     """The conjugate of the gradient by the factors, from that by their product."""
-    found = conjugate.new_empty(len(made.factors), *conjugate.shape)
-    for place in range(len(made.factors) - 1, 0, -1):
-        torch.bmm(conjugate, made.products[place - 1].mT, out=found[place])
-        conjugate = torch.bmm(made.factors[place].mT, conjugate)
-    found[0] = conjugate
-    return found
+    for factors in reversed(levels[:-1]):
+        found = torch.empty_like(factors)
+        (first, second), (of_first, of_second) = _halves(factors), _halves(found)
+        torch.bmm(second.mT, conjugate, out=of_first)
+        torch.bmm(conjugate, first.mT, out=of_second)
+        conjugate = found.flatten(0, 1)
+    return conjugate
 
 
 def _embedded(wires: Sequence[int], size: int, local: int, start: int, zero: int) -> Tensor:

@@ -240,9 +240,9 @@ def _linear(angle: object) -> tuple[int, float, float]:
 @lru_cache(maxsize=256)
 @torch.inference_mode(False)  # what is made in inference mode could not be used in training
 def _column_tables(column: _Column, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Features, scales and constants of a column, `n_operations x n_parameters` each."""
+    """Features of a column, flat, its scales and constants, `n_operations x n_parameters`."""
     return (
-        torch.tensor(column.features, device=device),
+        torch.tensor(column.features, device=device).flatten(),
         torch.tensor(column.scales, dtype=dtype, device=device),
         torch.tensor(column.constants, dtype=dtype, device=device),
     )
@@ -255,11 +255,11 @@ def _column_matrices(column: _Column, inputs: Tensor, form: Form) -> Tensor:
         matrices = form(gate_named(column.gate), inputs.new_zeros(n, 1, 0))
         return matrices.permute(0, 2, 3, 1).expand(-1, -1, -1, len(inputs))
     features, scales, constants = _column_tables(column, inputs.dtype, inputs.device)
-    angles = inputs[:, features] * scales + constants if any(map(any, column.scales)) else None
-    if angles is None:  # constants only
+    if not any(map(any, column.scales)):  # constants only
         matrices = form(gate_named(column.gate), constants)
         return matrices.unsqueeze(-1).expand(-1, -1, -1, len(inputs))
-    return form(gate_named(column.gate), angles).permute(1, 2, 3, 0)
+    read = inputs.index_select(1, features).view(len(inputs), *constants.shape)
+    return form(gate_named(column.gate), torch.addcmul(constants, read, scales)).permute(1, 2, 3, 0)
 
 
 def _followed(matrices: Tensor, noise: list[Tensor | None]) -> Tensor:
