@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -345,13 +346,13 @@ def _assemble(
 def _columns(candidates: Iterable[_Candidate]) -> list[_Column]:
     """Candidates that are a trigonometric series by gate, those on one wire first; a slot has each once."""
     columns: dict[tuple[int, str, int], list[_Candidate]] = {}
+    seen: Counter[tuple[int, str]] = Counter()
     for candidate in candidates:
         if gate_named(candidate.gate).series is None:
             continue
-        width, repeated = len(candidate.wires), 0
-        while any(known.row == candidate.row for known in columns.get((width, candidate.gate, repeated), ())):
-            repeated += 1
-        columns.setdefault((width, candidate.gate, repeated), []).append(candidate)
+        place = candidate.row, candidate.gate
+        columns.setdefault((len(candidate.wires), candidate.gate, seen[place]), []).append(candidate)
+        seen[place] += 1
     return [_Column(gate, width, tuple(columns[width, gate, n])) for width, gate, n in sorted(columns)]
 
 
