@@ -58,7 +58,12 @@ def assemble(config: RunConfig, task: Task, seeds: Seeds) -> Parts:
         SpaceError: a fixed choice or option is unknown.
     """
     seeds.seed("search")
-    supernet: Supernet = build(config.supernet, **task.network_arguments())
+    decided = task.network_arguments()
+    unused = [key for key in decided if config.supernet.get(key) not in (None, decided[key])]
+    if unused:
+        keys = " and ".join(f"supernet.{key}" for key in unused)
+        log.info("The task decides %s; what is configured there is not used.", keys)
+    supernet: Supernet = build(config.supernet, **decided)
     fixed: dict[str, str] = {}
     # Hydra nests what is written with dots.
     for name, option in flattened(config.search.fixed).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Any
 
 from torch import nn
@@ -58,8 +59,9 @@ def training_loader(
     """
     loader = task.loader(split, training=True, batch_size=batch_size, epochs=epochs)
     if len(loader) == 0:
+        most = len(loader.dataset) if isinstance(loader.dataset, Sized) else "fewer"
         raise ConfigError(
-            f"The {split} split has too few images for {stage}.batch_size={batch_size}; use a smaller batch."
+            f"The {split} split has too few samples for {stage}.batch_size={batch_size}; set it to {most} or less."
         )
     if isinstance(loader.sampler, EpochSampler):
         loader.sampler.set_epoch(epoch)

@@ -96,8 +96,8 @@ def test_a_typing_error_is_answered_before_anything_is_made(tmp_path: Path, argu
         ([TOY, "search.fixed.stage1.op=conv9x9"], r"'conv9x9'\. Did you mean 'conv"),
         ([TOY, "search.optimizer.name=sdg"], r"Unknown optimizer: 'sdg'\. Did you mean 'sgd'"),
         ([TOY, "retrain.schedule.decay=line"], r"Unknown learning rate decay: 'line'\. Did you mean 'linear'"),
-        ([TOY, "search.batch_size=9999"], r"train split has too few images for search\.batch_size=9999"),
-        ([TOY, "retrain.batch_size=9999"], r"train\+arch split has too few images for retrain\.batch_size=9999"),
+        ([TOY, "search.batch_size=9999"], r"train split has too few samples for search\.batch_size=9999"),
+        ([TOY, "retrain.batch_size=9999"], r"train\+arch split has too few samples for retrain\.batch_size=9999"),
         ([TOY, "trainer.accelerator=gpuu"], r"trainer\.accelerator=gpuu .*Available names are.*accelerator=auto"),
         ([TOY, "trainer.precision=12"], r"Unknown trainer\.precision: '12'\. Valid: 32-true"),
         ([TOY, "supernet.width=wide"], r"width='wide': expected a value of type int"),
@@ -367,7 +367,7 @@ def test_a_failed_start_leaves_an_existing_run_as_it_was(tmp_path: Path):
 
 def test_a_failed_start_in_somebody_elses_folder_spares_what_is_there(tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    is_refused(run_here(tmp_path, TOY, "hydra.run.dir=.", "search.batch_size=9999"), "too few images")
+    is_refused(run_here(tmp_path, TOY, "hydra.run.dir=.", "search.batch_size=9999"), "too few samples")
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
     assert {path.name for path in tmp_path.iterdir()} <= {"thesis.tex", "train.log", ".lock"}
 

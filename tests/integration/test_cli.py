@@ -92,7 +92,7 @@ def test_a_failed_run_among_several_is_told_apart(tmp_path: Path):
     done = run_here(tmp_path, "-m", *ONE_EPOCH, "search.batch_size=9999,256")
     assert done.code == 1
     assert "search.batch_size=9999" in done.err.splitlines()[0], "Hydra's line names the job"
-    assert done.err.splitlines()[-1].startswith("error: The train split has too few images")
+    assert done.err.splitlines()[-1].startswith("error: The train split has too few samples")
     (sweep,) = (tmp_path / "multirun/toy_darts").iterdir()
     assert metrics_of(sweep / "1")["status"] == "COMPLETED", "the others go on"
 

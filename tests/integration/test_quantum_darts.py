@@ -180,3 +180,19 @@ def test_a_mistake_leaves_nothing_behind(tmp_path: Path):
     assert "CNOT" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs/quantum_darts/wrong").exists()
+
+
+@pytest.mark.parametrize(("wires", "said"), [(2, False), (3, True)])
+def test_what_the_task_decides_is_said_where_it_was_set_otherwise(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, wires: int, said: bool
+):
+    register_resolvers()
+    overrides = ["+experiment=quantum_h2", f"supernet.n_wires={wires}"]
+    with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+        config = typed_config(compose("train", overrides=overrides))
+    task = build(config.task)
+    task.prepare(tmp_path, 0)
+    with caplog.at_level("INFO", "darts_hpo"):
+        parts = assemble(config, task, Seeds(0))
+    assert parts.supernet.n_wires == 2
+    assert ("The task decides supernet.n_wires;" in caplog.text) == said
