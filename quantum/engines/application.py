@@ -1,7 +1,4 @@
-"""Matrices on some wires of states, and their gradients, in one matrix product each.
-
-Several systems of the same shape are computed side by side: their states are stacked, and so are the matrices.
-"""
+"""Matrices on some wires of states, and their gradients, in one matrix product each."""
 
 from __future__ import annotations
 
@@ -10,13 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quantum.engines.precision import in_full_precision
+
 
 def apply(state: Tensor, matrix: Tensor, wires: tuple[int, ...], n_wires: int, local: int) -> Tensor:
     """A matrix on some wires of a state; differentiable, twice as well.
 
     Args:
-        state: `local**n_wires x B`, or `N x local**n_wires x B` for several systems.
-        matrix: `local**m x local**m`, or `N x local**m x local**m`; its first index is the first of the wires.
+        state: `local**n_wires x B`.
+        matrix: `local**m x local**m`; its first index is the first of the wires.
         wires: `m` wires, ascending.
         n_wires: of the state.
         local: dimension of a wire.
@@ -33,37 +32,32 @@ def product(state: Tensor, matrix: Tensor, wires: tuple[int, ...], n_wires: int,
     dim = local ** len(wires)
     if _neighbours(wires):
         left = local ** wires[0]
-        if matrix.dim() == 3:
-            matrix = matrix.unsqueeze(1).expand(-1, left, -1, -1).reshape(-1, dim, dim)
-        else:
-            matrix = matrix.resolve_conj().expand(left, -1, -1)  # a lazy conjugate would be copied `left` times
-        return torch.bmm(matrix, state.reshape(matrix.shape[0], dim, -1)).reshape(state.shape)
+        matrix = matrix.resolve_conj().expand(left, -1, -1)  # a lazy conjugate would be copied `left` times
+        return torch.bmm(matrix, state.reshape(left, dim, -1)).reshape(state.shape)
     axes = _to_front(state, wires, n_wires, local)
-    lead = state.shape[:-2]
-    moved = (matrix @ axes.reshape(*lead, dim, -1)).reshape(axes.shape)
-    return moved.movedim(*_places(wires, len(lead))).reshape(state.shape)
+    moved = (matrix @ axes.reshape(dim, -1)).reshape(axes.shape)
+    return moved.movedim(tuple(range(len(wires))), wires).reshape(state.shape)
 
 
 def outer_product(left: Tensor, right: Tensor, wires: tuple[int, ...], n_wires: int, local: int) -> Tensor:
     """`left right^T` over all but some wires: the conjugate of the gradient by the matrix on these wires.
 
     Args:
-        left: `local**n_wires x B`, the conjugate of the gradient by the state after the matrix; or `N` of them.
+        left: `local**n_wires x B`, the conjugate of the gradient by the state after the matrix.
         right: likewise, the state before it.
         wires: `m` wires, ascending.
         n_wires: of the states.
         local: dimension of a wire.
 
     Returns:
-        `local**m x local**m`, or `N` of them.
+        `local**m x local**m`.
     """
-    dim, lead = local ** len(wires), left.shape[:-2]
+    dim = local ** len(wires)
     if _neighbours(wires):
-        parts = local ** wires[0]
-        shape = lead.numel() * parts, dim, -1
+        shape = local ** wires[0], dim, -1
         outer = torch.bmm(left.reshape(shape), right.reshape(shape).mT)
-        return outer.reshape(*lead, dim, dim) if parts == 1 else outer.reshape(*lead, parts, dim, dim).sum(-3)
-    rows = (_to_front(state, wires, n_wires, local).reshape(*lead, dim, -1) for state in (left, right))
+        return outer[0] if len(outer) == 1 else outer.sum(0)
+    rows = (_to_front(state, wires, n_wires, local).reshape(dim, -1) for state in (left, right))
     return next(rows) @ next(rows).mT
 
 
@@ -77,6 +71,7 @@ class _Application(torch.autograd.Function):
         return product(state, matrix, wires, n_wires, local)
 
     @staticmethod
+    @in_full_precision
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         state, matrix = ctx.saved_tensors
@@ -90,14 +85,6 @@ def _neighbours(wires: tuple[int, ...]) -> bool:
     return wires[-1] - wires[0] == len(wires) - 1
 
 
-def _places(wires: tuple[int, ...], lead: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Axes at the front, and where the wires' axes belong, behind the `lead` first."""
-    return tuple(range(lead, lead + len(wires))), tuple(wire + lead for wire in wires)
-
-
 def _to_front(state: Tensor, wires: tuple[int, ...], n_wires: int, local: int) -> Tensor:
     """The state with an axis per wire, these wires first."""
-    lead = state.shape[:-2]
-    axes = state.reshape(*lead, *[local] * n_wires, state.shape[-1])
-    front, home = _places(wires, len(lead))
-    return axes.movedim(home, front)
+    return state.reshape(*[local] * n_wires, state.shape[-1]).movedim(wires, tuple(range(len(wires))))

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from quantum.engines.data import Following, Form
+from quantum.engines.precision import in_full_precision
 from quantum.gates import TrigonometricSeries, gate_named
 from quantum.gates.constants import require_precision
 from quantum.gates.series import Waves
 from quantum.program import Slot
 
 _WIDTHS = (1, 2)
+_EMPTY_PAIR = TrigonometricSeries.constant(torch.eye(4))
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class _Column:
     def waves(self, local: int) -> Waves:
         """Those of the gate, or of the identity on more wires."""
         gate = gate_named(self.gate)
-        series = gate.series if gate.n_wires == self.width else TrigonometricSeries.constant(torch.eye(2**self.width))
+        series = gate.series if gate.n_wires == self.width else _EMPTY_PAIR
         assert series is not None
         return series.matrix_waves if local == 2 else series.transfer_waves
 
@@ -103,6 +105,10 @@ class SlotAssembly:
 
     Args:
         slots: of the program, in order.
+
+    Attributes:
+        counts: how many slots are on one wire, and on two.
+        mixed: whether any has several candidates.
     """
 
     def __init__(self, slots: Sequence[Slot]) -> None:
@@ -265,24 +271,29 @@ class _Assembled(torch.autograd.Function):
         unit: bool,
     ) -> tuple[Tensor, Tensor]:
         steps = _assemble(parameters, weights, (single, double), tables, unit)
-        ctx.save_for_backward(parameters, weights, single, double, steps.phases, steps.waves, steps.factors)
-        ctx.how, ctx.scales = (tables, local, unit), steps.scales
+        kept = steps.phases, steps.waves, steps.factors, *steps.scales
+        ctx.save_for_backward(parameters, weights, single, double, *kept)
+        ctx.how = tables, local, unit
         return _matrices(steps.numbers, local)
 
     @staticmethod
+    @in_full_precision
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        parameters, weights, single, double, phases, waves, factors = ctx.saved_tensors
+        parameters, weights, single, double, phases, waves, factors, *scales = ctx.saved_tensors
         tables, local, unit = ctx.how
         wanted = ctx.needs_input_grad[:4]
         if torch.is_grad_enabled():  # the gradient itself is to be differentiated
-            inputs = (parameters, weights, single, double)
-            found = _matrices(_assemble(parameters, weights, (single, double), tables, unit).numbers, local)
-            taken = [tensor for tensor, want in zip(inputs, wanted, strict=True) if want]
+            # Views: the last two depend on the first two, and what comes that way autograd will add by itself.
+            angles = parameters.view_as(parameters)
+            rest = [None if tensor is None else tensor.view_as(tensor) for tensor in (weights, single, double)]
+            found = _matrices(_assemble(angles, rest[0], rest[1:], tables, unit).numbers, local)
+            inputs = zip((angles, *rest), wanted, strict=True)
+            taken = [tensor for tensor, want in inputs if want and tensor is not None]
             each = iter(torch.autograd.grad(found, taken, gradients, create_graph=True))
             return *(next(each) if want else None for want in wanted), None, None, None
         gradients = tuple(_numbers_of(gradient) for gradient in gradients)
         if unit:
-            gradients = tuple(g * scale for g, scale in zip(gradients, ctx.scales, strict=True))
+            gradients = tuple(g * scale for g, scale in zip(gradients, scales, strict=True))
         by_wave = torch.zeros_like(waves)
         for part, gradient, table in zip(tables.parts, gradients, tables.values, strict=True):
             by_wave[part] = gradient @ table.mT if table.dim() == 2 else (table @ gradient.unsqueeze(-1)).squeeze(-1)

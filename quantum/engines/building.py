@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from quantum.engines.precision import in_full_precision
+
 
 @dataclass(frozen=True)
 class Factor:
@@ -117,29 +119,33 @@ class _Build(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, building: Building, single: Tensor, double: Tensor) -> tuple[Tensor, ...]:
         made = _make(building, single, double)
-        ctx.building, ctx.made = building, made
-        ctx.save_for_backward(single, double)
+        ctx.building = building
+        ctx.save_for_backward(single, double, *(level for levels in made for level in levels[:-1]))
         return _in_order(building, made)
 
     @staticmethod
+    @in_full_precision
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        single, double = ctx.saved_tensors
+        single, double, *levels = ctx.saved_tensors
         building: Building = ctx.building
         if torch.is_grad_enabled():  # the gradient itself is to be differentiated
             wanted = ctx.needs_input_grad[1:]
-            inputs = [tensor for tensor, want in zip((single, double), wanted, strict=True) if want]
-            matrices = _in_order(building, _make(building, single, double))
+            views = single.view_as(single), double.view_as(double)  # one might depend on the other
+            inputs = [tensor for tensor, want in zip(views, wanted, strict=True) if want]
+            matrices = _in_order(building, _make(building, *views))
             each = iter(torch.autograd.grad(matrices, inputs, gradients, create_graph=True))
             return None, *(next(each) if want else None for want in wanted)
         by_place = dict(zip(building.order, gradients, strict=True))
         by_number = single.new_zeros(single.numel() + double.numel() + 2)
         tables = building.tables(len(single), len(double), single.shape[-1], single.device)
         place = 0
-        for recipe, levels, table in zip(building.recipes, ctx.made, tables, strict=True):
+        for recipe, table in zip(building.recipes, tables, strict=True):
             until = place + len(recipe.windows)
+            n_levels = len(recipe.order).bit_length() - 1
+            own, levels = levels[:n_levels], levels[n_levels:]
             # All along it is the gradients' conjugate: that needs transposed matrices, no conjugate copies.
             conjugate = torch.stack([by_place[number] for number in range(place, until)]).conj().resolve_conj()
-            by_number.index_add_(0, table, _of_factors(conjugate, levels).flatten())
+            by_number.index_add_(0, table, _of_factors(conjugate, own).flatten())
             place = until
         of_single, of_double, _ = by_number.conj().split([single.numel(), double.numel(), 2])
         return None, of_single.view(single.shape), of_double.view(double.shape)
@@ -152,7 +158,7 @@ def _make(building: Building, single: Tensor, double: Tensor) -> list[list[Tenso
     """
     local = single.shape[-1]
     tables = building.tables(len(single), len(double), local, single.device)
-    numbers = torch.cat([single.flatten(), double.flatten(), single.new_tensor([0.0, 1.0])])
+    numbers = torch.cat([single.flatten(), double.flatten(), single.new_zeros(1), single.new_ones(1)])
     made = []
     for recipe, table in zip(building.recipes, tables, strict=True):
         dim = local**recipe.size
@@ -177,8 +183,8 @@ def _in_order(building: Building, made: Sequence[Sequence[Tensor]]) -> tuple[Ten
 
 
 def _of_factors(conjugate: Tensor, levels: Sequence[Tensor]) -> Tensor:
-    """The conjugate of the gradient by the factors, from that by their product."""
-    for factors in reversed(levels[:-1]):
+    """The conjugate of the gradient by the factors, from that by their product; all levels but the product itself."""
+    for factors in reversed(levels):
         found = torch.empty_like(factors)
         (first, second), (of_first, of_second) = _halves(factors), _halves(found)
         torch.bmm(second.mT, conjugate, out=of_first)

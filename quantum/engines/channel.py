@@ -63,7 +63,7 @@ class ChannelEngine(FusedEngine):
 
             dtype = torch.complex128 if like.dtype == torch.float64 else torch.complex64
             return pauli_vector(amplitudes(inputs.to(like.device), n_wires, dtype))
-        inputs = inputs.to(like.dtype)
+        inputs = inputs.to(like)
         if any(len(operation.wires) > 1 for operation in encoding.operations):
             return super().encoded(encoding, inputs, n_wires, like)
         touched, matrices = local_matrices(encoding, inputs, self.form, self.following)

@@ -64,7 +64,7 @@ def amplitudes(inputs: Tensor, n_wires: int, dtype: torch.dtype) -> Tensor:
 
 def local_matrices(
     encoding: Encoding, inputs: Tensor, form: Form, following: Following | None = None
-) -> tuple[list[int], Tensor]:
+) -> tuple[tuple[int, ...], Tensor]:
     """The matrix that an encoding of one-wire operations is on every wire it touches.
 
     Args:
@@ -82,7 +82,7 @@ def local_matrices(
         matrices = _column_matrices(column, inputs, form)
         if following is not None:
             matrices = _followed(matrices, [following(column.gate, (wire,)) for wire in column.wires])
-        everywhere = list(column.wires) == touched
+        everywhere = column.wires == touched
         if total is None:
             if everywhere:
                 total = matrices
@@ -155,7 +155,7 @@ def product_state(vectors: Tensor) -> Tensor:
     return states[0]
 
 
-def on_all_wires(touched: list[int], vectors: Tensor, ground: Tensor, n_wires: int) -> Tensor:
+def on_all_wires(touched: tuple[int, ...], vectors: Tensor, ground: Tensor, n_wires: int) -> Tensor:
     """States of all wires: those that an encoding touches, and the ground state on the others.
 
     Args:
@@ -188,11 +188,10 @@ class EncodedInputs:
         """The state under a key, made where it is not known or the batch was changed in place."""
         if inputs.requires_grad or inputs.is_inference():  # the latter do not tell whether they were changed
             return make()
-        identity, version = id(inputs), inputs._version
-        kept = self._batches.get(identity)
+        version = inputs._version
+        kept = self._batches.get(id(inputs))
         if kept is None or kept[1] != version:
-            forget = weakref.ref(inputs, lambda _: self._batches.pop(identity, None))
-            kept = self._batches[identity] = (forget, version, {})
+            kept = self._batches[id(inputs)] = (weakref.ref(inputs, self._forgetting(id(inputs))), version, {})
         states = kept[2]
         if key not in states:
             # A tensor made in inference mode could not be used in training afterwards.
@@ -200,13 +199,24 @@ class EncodedInputs:
                 states[key] = make()
         return states[key]
 
+    def _forgetting(self, identity: int) -> Callable[[object], None]:
+        """What forgets a batch; it does not keep its keeper alive."""
+        keeper = weakref.ref(self)
+
+        def forget(_: object) -> None:
+            alive = keeper()
+            if alive is not None:
+                alive._batches.pop(identity, None)
+
+        return forget
+
     def __reduce__(self) -> tuple[type[EncodedInputs], tuple[()]]:
         """Copies start empty: what is kept belongs to tensors of this process."""
         return EncodedInputs, ()
 
 
 @lru_cache(maxsize=256)
-def _columns(encoding: Encoding) -> tuple[tuple[_Column, ...], list[int]]:
+def _columns(encoding: Encoding) -> tuple[tuple[_Column, ...], tuple[int, ...]]:
     """Operations in order, those of one gate at the same depth together, and the wires that are touched."""
     depth: dict[int, int] = {}
     layers: dict[tuple[int, str], list[Operation]] = {}
@@ -226,7 +236,7 @@ def _columns(encoding: Encoding) -> tuple[tuple[_Column, ...], list[int]]:
                 tuple(tuple(constant for _, _, constant in row) for row in rows),
             )
         )
-    return tuple(columns), sorted(depth)
+    return tuple(columns), tuple(sorted(depth))
 
 
 def _linear(angle: object) -> tuple[int, float, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from quantum.engines.application import apply, outer_product, product
+from quantum.engines.precision import in_full_precision
 
 Windows = tuple[tuple[int, ...], ...]
 
@@ -21,8 +21,8 @@ def apply_all(state: Tensor, *matrices: Tensor, windows: Windows, n_wires: int, 
     """The matrices in order, each on its window; the state after every one is kept for the backward pass.
 
     Args:
-        state: `local**n_wires x B`, or `N x local**n_wires x B` for several systems side by side.
-        matrices: one per window; `N` of them each where there are several systems.
+        state: `local**n_wires x B`.
+        matrices: one per window.
         windows: their wires.
         n_wires: of the state.
         local: dimension of a wire.
@@ -56,59 +56,20 @@ def apply_in_chunks(state: Tensor, *matrices: Tensor, windows: Windows, n_wires:
     return state
 
 
-def chain_forward(
-    state: Tensor, matrices: Sequence[Tensor], windows: Windows, n_wires: int, local: int
-) -> list[Tensor]:
-    """The state before the matrices and after each of them."""
-    states = [state]
-    for matrix, wires in zip(matrices, windows, strict=True):
-        states.append(product(states[-1], matrix, wires, n_wires, local))
-    return states
-
-
-def chain_backward(
-    conjugate: Tensor,
-    states: Sequence[Tensor],
-    matrices: Sequence[Tensor],
-    windows: Windows,
-    n_wires: int,
-    local: int,
-    *,
-    of_state: bool = True,
-) -> tuple[Tensor, list[Tensor]]:
-    """Conjugates of the gradients by the first state and by the matrices.
-
-    Conjugates of gradients need transposed matrices only, no conjugate copies of states.
-
-    Args:
-        conjugate: of the gradient by the last state.
-        states: at least all but the last one.
-        matrices: see :func:`apply_all`.
-        windows: likewise.
-        n_wires: likewise.
-        local: likewise.
-        of_state: whether the gradient by the first state is wanted; what is given for it is of no use else.
-    """
-    found = []
-    conjugate = conjugate.resolve_conj()
-    for place in reversed(range(len(windows))):
-        found.append(outer_product(conjugate, states[place], windows[place], n_wires, local))
-        if place or of_state:
-            conjugate = product(conjugate, matrices[place].mT, windows[place], n_wires, local)
-    return conjugate, found[::-1]
-
-
 class _Chain(torch.autograd.Function):
     """One node for all matrices: autograd's bookkeeping for each would take longer than the products of a few wires."""
 
     @staticmethod
     def forward(ctx: Any, state: Tensor, windows: Windows, n_wires: int, local: int, *matrices: Tensor) -> Tensor:
-        states = chain_forward(state, matrices, windows, n_wires, local)
+        states = [state]
+        for matrix, wires in zip(matrices, windows, strict=True):
+            states.append(product(states[-1], matrix, wires, n_wires, local))
         ctx.save_for_backward(*states[:-1], *matrices)
         ctx.windows, ctx.n_wires, ctx.local = windows, n_wires, local
         return states[-1]
 
     @staticmethod
+    @in_full_precision
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         windows, n_wires, local = ctx.windows, ctx.n_wires, ctx.local
@@ -116,15 +77,23 @@ class _Chain(torch.autograd.Function):
         states, matrices = saved[: len(windows)], saved[len(windows) :]
         if torch.is_grad_enabled():  # the gradient itself is to be differentiated
             return _differentiable_gradients(ctx, gradient, states[0], matrices)
-        of_state = ctx.needs_input_grad[0]
-        first, found = chain_backward(gradient.conj(), states, matrices, windows, n_wires, local, of_state=of_state)
-        return first.conj() if of_state else None, None, None, None, *(conjugate.conj() for conjugate in found)
+        # Conjugates of gradients need transposed matrices only, no conjugate copies of states.
+        conjugate = gradient.conj().resolve_conj()
+        of_matrices: list[Tensor | None] = [None] * len(windows)
+        for place in reversed(range(len(windows))):
+            wires, matrix = windows[place], matrices[place]
+            if ctx.needs_input_grad[4 + place]:
+                of_matrices[place] = outer_product(conjugate, states[place], wires, n_wires, local).conj()
+            if place or ctx.needs_input_grad[0]:
+                conjugate = product(conjugate, matrix.mT, wires, n_wires, local)
+        return (conjugate.conj() if ctx.needs_input_grad[0] else None, None, None, None, *of_matrices)
 
 
 def _differentiable_gradients(
     ctx: Any, gradient: Tensor, state: Tensor, matrices: tuple[Tensor, ...]
 ) -> tuple[Tensor | None, ...]:
     """The gradients of a chain with a graph of their own: the chain is run again, matrix after matrix."""
+    state, matrices = state.view_as(state), tuple(matrix.view_as(matrix) for matrix in matrices)
     result = state
     for matrix, wires in zip(matrices, ctx.windows, strict=True):
         result = apply(result, matrix, wires, ctx.n_wires, ctx.local)
@@ -146,6 +115,7 @@ class _UnitaryChain(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @in_full_precision
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
         conjugate = gradient.conj().resolve_conj()  # so that no state is conjugated on the way

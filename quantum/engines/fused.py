@@ -92,15 +92,6 @@ class FusedEngine(Engine):
         """What follows a gate: the noise of an engine that has any."""
         return None
 
-    def slot_matrices(
-        self, assembly: SlotAssembly, parameters: Tensor, mixture: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """One matrix per slot, of those on one wire and of those on two."""
-        # A mixture of unitary matrices shortens the state, by about half where candidates disagree: a hundred slots
-        # would leave float32's range. The final state is normalised, so constant factors change nothing.
-        unit = assembly.mixed and not self.mixes_channels
-        return assembly(parameters, mixture, self.local, self.form, self.following, unit=unit)
-
     def finish(self, state: Tensor, mixed: bool) -> Tensor:
         """What is done to the final state."""
         del mixed
@@ -134,7 +125,10 @@ class FusedEngine(Engine):
         batch = 1 if inputs is None else len(inputs)
         self.require_room(program.n_wires, batch, parameters)
         layout = _layout(program, self.window)
-        single, double = self.slot_matrices(layout.assembly, parameters, mixture)
+        # A mixture of unitary matrices shortens the state, by about half where candidates disagree: a hundred slots
+        # would leave float32's range. The final state is normalised, so constant factors change nothing.
+        unit = layout.assembly.mixed and not self.mixes_channels
+        single, double = layout.assembly(parameters, mixture, self.local, self.form, self.following, unit=unit)
         state: Tensor | None = None
         seen = 0
         for segment in layout.segments:
@@ -188,11 +182,11 @@ class FusedEngine(Engine):
                 return self.ground(n_wires, 1 if inputs is None else len(inputs), like)
             assert inputs is not None
             make = partial(self.encoded, option, inputs, n_wires, like)
-            return self._encoded.get(inputs, (option, n_wires, like.dtype), make)
+            return self._encoded.get(inputs, (option, n_wires, like.dtype, like.device), make)
         if option is None:
             return state
         assert inputs is not None  # check_data has seen to it
-        inputs = inputs.to(like.dtype)
+        inputs = inputs.to(like)
         return apply_encoding(state, option, inputs, n_wires, self.local, self.form, self.following)
 
 

@@ -69,9 +69,9 @@ class FusionPlan:
         by_size = [
             [each for each in windows if len(each.wires) == size] for size in sorted({len(w) for w in self.windows})
         ]
-        built = [each for those in by_size for each in those]
+        built = {id(each): place for place, each in enumerate(each for those in by_size for each in those)}
         recipes = (Recipe(len(those[0].wires), tuple(each.factors for each in those)) for those in by_size)
-        self._building = Building(tuple(recipes), tuple(built.index(each) for each in windows))
+        self._building = Building(tuple(recipes), tuple(built[id(each)] for each in windows))
 
     def matrices(self, single: Tensor, double: Tensor) -> Sequence[Tensor]:
         """The matrix of every window.

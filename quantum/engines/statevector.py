@@ -49,7 +49,7 @@ class StatevectorEngine(FusedEngine):
         dtype = _complex(like.dtype)
         if encoding.amplitude:
             return amplitudes(inputs.to(like.device), n_wires, dtype)
-        inputs = inputs.to(like.dtype)
+        inputs = inputs.to(like)
         if any(len(operation.wires) > 1 for operation in encoding.operations):
             return super().encoded(encoding, inputs, n_wires, like)
         touched, matrices = local_matrices(encoding, inputs, self.form)

@@ -50,19 +50,21 @@ class QuantumGate:
     series: TrigonometricSeries | None = None
 
     @classmethod
-    def of(cls, name: str, series: TrigonometricSeries, qasm: str, two_qubit: int, pulses: int) -> QuantumGate:
-        """A gate from its series, which has its wires, its parameters and both its forms.
+    def of(
+        cls, name: str, series: TrigonometricSeries, qasm: str, native_two_qubit: int, native_pulses: int
+    ) -> QuantumGate:
+        """A gate from its series, which says the number of wires and of angles, and gives both forms.
 
         Args:
-            name: see above, as the arguments below.
-            series: on as many wires and of as many angles as the gate.
-            qasm: ``qasm``.
-            two_qubit: ``native_two_qubit``.
-            pulses: ``native_pulses``.
+            name: see :class:`QuantumGate`, as of the other arguments.
+            series: of the gate's matrix.
+            qasm: name in OpenQASM 2.
+            native_two_qubit: gates on two wires that it takes.
+            native_pulses: pulses that it takes besides.
         """
         n_wires = series.size.bit_length() - 1
         forms = series.matrix, series.transfer
-        return cls(name, n_wires, series.n_parameters, *forms, qasm, two_qubit, pulses, series)
+        return cls(name, n_wires, series.n_parameters, *forms, qasm, native_two_qubit, native_pulses, series)
 
 
 def gate_names() -> tuple[str, ...]:
@@ -89,7 +91,7 @@ def register(gate: QuantumGate) -> QuantumGate:
 
     Raises:
         SpaceError: the name is taken or empty, a number is out of range, or a form has another shape or precision than
-            it should, is not unitary, or does not agree with the other form.
+            it should, is not unitary, or does not agree with the other form or with the series.
     """
     if not gate.name:
         raise SpaceError("A gate needs a name; it was given an empty one.")
@@ -133,11 +135,26 @@ def _check_forms(gate: QuantumGate) -> None:
             f"The matrix of the gate {gate.name!r} is not unitary: U U^dagger differs from 1 by {error:.1e} "
             f"at angles {[round(value, 3) for value in angles[0].tolist()]} and others."
         )
+    _check_series(gate, matrix, angles)
     error = float((gate.transfer(angles) - transfer_of(gate.matrix)(angles)).abs().max())
     if not error < _TOLERANCE:
         raise SpaceError(
             f"The transfer form of the gate {gate.name!r} differs from its matrix by {error:.1e}. "
             f"Give transfer=transfer_of(matrix) to have it computed."
+        )
+
+
+def _check_series(gate: QuantumGate, matrix: Tensor, angles: Tensor) -> None:
+    series = gate.series
+    if series is None:
+        return
+    if (series.size, series.n_parameters) != (matrix.shape[-1], gate.n_parameters):
+        raise SpaceError(f"The series of the gate {gate.name!r} is for another number of wires or of angles.")
+    error = float((series.matrix(angles) - matrix).abs().max())
+    if not error < _TOLERANCE:
+        raise SpaceError(
+            f"The series of the gate {gate.name!r} differs from its matrix by {error:.1e}. Give series=None where the "
+            "matrix is no trigonometric series."
         )
 
 

@@ -95,13 +95,15 @@ class TrigonometricSeries:
         """The same matrices as a function of more angles.
 
         Args:
-            positions: of its own angles.
+            positions: of its own angles; several may be the same one.
             among: so many angles.
         """
-        terms = {}
+        terms: dict[_Frequency, Tensor] = {}
         for frequency, term in self._terms.items():
-            placed = dict(zip(positions, frequency, strict=True))
-            terms[tuple(placed.get(position, 0) for position in range(among))] = term
+            placed = [0] * among
+            for position, entry in zip(positions, frequency, strict=True):
+                placed[position] += entry
+            terms[tuple(placed)] = terms.get(tuple(placed), 0) + term
         return TrigonometricSeries(among, terms)
 
     def __matmul__(self, other: TrigonometricSeries) -> TrigonometricSeries:

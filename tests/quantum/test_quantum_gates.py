@@ -186,6 +186,13 @@ def test_gates_first_used_in_inference_mode_can_be_trained_later():
     assert angle.grad is not None
 
 
+def test_angles_of_a_series_may_be_the_same():
+    rx, rz = gate_named("RX"), gate_named("RZ")
+    series = (rz.series.of(0, among=2) @ rx.series.of(1, among=2)).of(0, 0, among=1)
+    angle = torch.tensor([0.7], dtype=torch.float64)
+    torch.testing.assert_close(series.matrix(angle), rz.matrix(angle) @ rx.matrix(angle))
+
+
 def test_half_precision_is_refused():
     with pytest.raises(ConfigError, match=r"bfloat16.*float32 or torch\.float64.*precision=32-true"):
         gate_named("RX").matrix(torch.zeros(1, dtype=torch.bfloat16))

@@ -134,7 +134,9 @@ class Domain:
     def _alternatives(self, column: Column, row: Tensor, generator: torch.Generator) -> list[Tensor]:
         parameter = column.parameter
         if isinstance(parameter, Categorical):
-            return list(torch.eye(column.width, dtype=torch.float64))
+            current = int(row[column.columns].argmax())
+            options = torch.eye(column.width, dtype=torch.float64)
+            return [option for position, option in enumerate(options) if position != current]
         assert isinstance(parameter, Int)
         value = parameter.from_unit(float(row[column.start]))
         steps = {value - 1, value + 1}

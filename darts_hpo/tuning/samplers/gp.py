@@ -40,8 +40,8 @@ class GPSampler(RankingSampler):
     """Fits a Gaussian process to the results and proposes where an acquisition is largest.
 
     The first points come from a scrambled Sobol sequence. So do further ones, where trials run side by side, until more
-    of them have ended than there are parameters: a model of fewer knows no more than which corners of the space nobody
-    has been to. From then on running trials are pending points: no answer is awaited, and none is asked for twice.
+    of them have given a result or failed than there are parameters: a model of fewer knows no more than which corners
+    of the space nobody has been to. From then on running trials are pending points: no answer is awaited, and none is asked for twice.
     Results are those at the largest budget with more of them than parameters.
 
     Args:
@@ -130,8 +130,8 @@ class GPSampler(RankingSampler):
         belief = Belief(history.space, self.belief) if self.belief is not None else None
         initial = self.initial if self.initial is not None else max(2 * (len(history.space) + 1), 8)
         index = len(history.proposals)
-        ended = len(history.observations) + len(history.failed)
-        if index < initial or ended < min(initial, len(history.space) + 1) or not history.observations:
+        answered = {trial.number for trial, _ in history.observations} | {trial.number for trial in history.failed}
+        if index < initial or len(answered) < min(initial, len(history.space) + 1) or not history.observations:
             if belief is not None and index % 2:
                 return Suggestion(belief.sample(random.Random(f"{self._sobol.seed}:{index}")), labels=_INITIAL)
             return replace(self._sobol.suggest(history, seed=seed), labels=_INITIAL)

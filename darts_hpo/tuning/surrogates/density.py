@@ -1,7 +1,7 @@
 """The posterior density of a Gaussian process's hyperparameters, its slope written out, and where it is largest.
 
 These processes are small and of one form. Nearly all the time that a general library needs to evaluate one goes into
-building graphs and walking them backwards; written out, the same number and slope take about a tenth of it.
+building graphs and walking them backwards, which the same number and slope written out do without.
 """
 
 from __future__ import annotations

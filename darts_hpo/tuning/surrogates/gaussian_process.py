@@ -1,4 +1,4 @@
-"""A Gaussian process with point estimates of its hyperparameters, fitted by BoTorch."""
+"""A Gaussian process of BoTorch's with point estimates of its hyperparameters."""
 
 from __future__ import annotations
 

@@ -78,6 +78,16 @@ def test_the_model_waits_for_more_answers_than_parameters(results, failures, pha
     assert ask(light(), history, 0).labels["phase"] == phase
 
 
+def test_results_of_one_trial_at_several_budgets_are_one_answer():
+    history = random_history(PLANE, 1)
+    trial = history.trials[0]
+    rungs = tuple(replace(trial.results[0], budget=float(rung), order=rung) for rung in range(5))
+    history = replace(history, trials=(replace(trial, results=rungs),))
+    for running in random_history(PLANE, 12, seed=1).trials:
+        history = appended(history, running.point, state=TrialState.RUNNING)
+    assert ask(light(), history, 0).labels["phase"] == "initial"
+
+
 def test_few_initial_points_are_few_answers():
     assert ask(light(initial=1), random_history(PLANE, 1), 0).labels["phase"] == "model"
 

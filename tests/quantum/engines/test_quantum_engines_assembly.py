@@ -7,6 +7,7 @@ import torch
 from torch.autograd import gradcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from darts_hpo.errors import SpaceError
 from darts_hpo.supernet import Gate
 from quantum.encoders import encoder
 from quantum.engines import ChannelEngine, StatevectorEngine
@@ -16,11 +17,10 @@ from quantum.noise import UniformNoise
 from quantum.program import DataSlot, Program, Slot
 from quantum.supercircuit import Supercircuit
 
-NOISE = UniformNoise(0.02, 0.08, 0.03, 0.05)
 ENGINES = {
     "statevector": StatevectorEngine,
     "channel": ChannelEngine,
-    "noisy": lambda: ChannelEngine(NOISE),
+    "noisy": lambda: ChannelEngine(UniformNoise(0.02, 0.08, 0.03, 0.05)),
 }
 
 
@@ -79,19 +79,60 @@ def test_a_gate_of_any_function_is_run(monkeypatch):
     assert float(gradient) == pytest.approx(-torch.tensor(1.3**2).sin().item() * 1.3, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ENGINES)
-def test_second_derivatives_of_mixtures_pass(name, random_weights):
-    engine, mixed = ENGINES[name](), program("RX", "CU3")
+@pytest.mark.parametrize("gates", [("RX", "CU3"), ("plainRX", "plainCU3")], ids=["series", "plain"])
+@pytest.mark.parametrize("name", ["statevector", "channel"])
+def test_second_derivatives_of_mixtures_pass(name, gates, plain_gates, random_weights):
+    engine, mixed = ENGINES[name](), program(*gates)
     parameters, mixture, _ = random_weights(mixed)
     inputs = torch.rand(2, 3, dtype=torch.float64)
     # A mixture of unitary matrices is scaled on the way, which second derivatives must not notice either.
     target = torch.rand(engine.run(mixed, parameters, mixture, inputs=inputs).shape, dtype=torch.float64)
 
-    def gradients(parameters, mixture):
+    def gradients(parameters, mixture, create_graph=True):
         state = engine.run(mixed, parameters, mixture, inputs=inputs)
-        return torch.autograd.grad((state.abs().square() * target).sum(), (parameters, mixture), create_graph=True)
+        loss = (state.abs().square() * target).sum()
+        return torch.autograd.grad(loss, (parameters, mixture), create_graph=create_graph)
 
-    assert gradcheck(gradients, [parameters.requires_grad_(), mixture.requires_grad_()], fast_mode=True)
+    leaves = [parameters.requires_grad_(), mixture.requires_grad_()]
+    for with_graph, without in zip(gradients(*leaves), gradients(*leaves, create_graph=False), strict=True):
+        torch.testing.assert_close(with_graph, without)
+    assert gradcheck(gradients, leaves, fast_mode=True)
+
+
+@pytest.mark.parametrize("memory", ["store", "recompute"])
+@pytest.mark.parametrize("name", ["statevector", "channel"])
+def test_gradients_asked_for_under_autocast_are_those_without(name, memory, random_weights):
+    """Manual optimization asks for them within the step, where autocast is on."""
+    engine, mixed = (
+        {"statevector": StatevectorEngine, "channel": ChannelEngine}[name](memory=memory),
+        program("RX", "CU3"),
+    )
+    leaves = [tensor.float().requires_grad_() for tensor in random_weights(mixed)[:2]]
+    inputs = torch.rand(2, 3)
+
+    def gradients():
+        state = engine.run(mixed, *leaves, inputs=inputs)
+        return torch.autograd.grad(state.abs().square()[1:].sum(), leaves)
+
+    expected = gradients()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = gradients()
+    for first, second in zip(found, expected, strict=True):
+        torch.testing.assert_close(first, second)
+
+
+def test_a_series_that_is_not_the_matrix_is_refused(monkeypatch):
+    monkeypatch.setattr(registry_module, "_registry", dict(registry_module._registry))
+    rotation = gate_named("RX")
+
+    def squared(angles):
+        return rotation.matrix(angles**2)
+
+    changed = dataclasses.replace(rotation, name="RX2", matrix=squared, transfer=transfer_of(squared))
+    with pytest.raises(SpaceError, match=r"series of the gate 'RX2' differs from its matrix.*series=None"):
+        register(changed)
+    with pytest.raises(SpaceError, match="another number of wires"):
+        register(dataclasses.replace(rotation, name="RX3", series=gate_named("RXX").series))
 
 
 class Counting(TorchDispatchMode):

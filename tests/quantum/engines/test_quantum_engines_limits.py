@@ -3,6 +3,7 @@
 import copy
 import gc
 import pickle
+import weakref
 
 import pytest
 import torch
@@ -82,6 +83,18 @@ def test_what_is_kept_goes_with_the_batch(random_weights):
     del inputs
     gc.collect()
     assert len(engine._encoded._batches) == 0
+
+
+def test_what_is_kept_goes_with_the_engine(random_weights):
+    engine, inputs = StatevectorEngine(), torch.rand(4, 3)
+    run(engine, inputs, random_weights)
+    kept = weakref.ref(engine._encoded)
+    gc.disable()  # at once, not when cycles are looked for
+    try:
+        del engine
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_copies_keep_nothing_and_compute_the_same(random_weights):
