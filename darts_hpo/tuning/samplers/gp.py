@@ -41,8 +41,8 @@ class GPSampler(RankingSampler):
 
     The first points come from a scrambled Sobol sequence. So do further ones, where trials run side by side, until more
     of them have given a result or failed than there are parameters: a model of fewer knows no more than which corners
-    of the space nobody has been to. From then on running trials are pending points: no answer is awaited, and none is asked for twice.
-    Results are those at the largest budget with more of them than parameters.
+    of the space nobody has been to. From then on running trials are pending points: no answer is awaited, and none is
+    asked for twice. Results are those at the largest budget with more of them than parameters.
 
     Args:
         acquisition: what makes a point worth trying; by default the logarithm of the noisy expected improvement,
