@@ -144,6 +144,8 @@ class FusedEngine(Engine):
                 )
         if state is None:
             state = self.ground(program.n_wires, batch, parameters)
+        elif all(segment.plan is None for segment in layout.segments):
+            state = state.clone()  # it may be the one that is kept for this batch, and the caller may write to it
         return self.finish(state, mixture is not None or len(data_mixtures) > 0)
 
     def _advance(self, state: Tensor, plan: FusionPlan, single: Tensor, double: Tensor, *, unitary: bool) -> Tensor:

@@ -85,6 +85,14 @@ def test_what_is_kept_goes_with_the_batch(random_weights):
     assert len(engine._encoded._batches) == 0
 
 
+def test_writing_to_a_state_does_not_reach_what_is_kept():
+    engine, inputs, encoding = StatevectorEngine(), torch.rand(4, 3), Program(3, (DataSlot((encoder("angle", 3, 3),)),))
+    first = engine.run(encoding, torch.zeros(0), inputs=inputs)
+    expected = first.clone()
+    first.zero_()
+    assert torch.equal(engine.run(encoding, torch.zeros(0), inputs=inputs), expected)
+
+
 def test_what_is_kept_goes_with_the_engine(random_weights):
     engine, inputs = StatevectorEngine(), torch.rand(4, 3)
     run(engine, inputs, random_weights)

@@ -97,7 +97,9 @@ def test_noise_shrinks_the_pauli_vector_and_keeps_the_trace(random_weights):
 
 @pytest.mark.parametrize("engine", [StatevectorEngine(), ChannelEngine()])
 @pytest.mark.parametrize("windows", [2, 3, 5])
-def test_segments_between_data_have_chains_of_different_lengths(engine, windows, average_over_circuits, random_weights):
+def test_segments_between_data_have_slots_on_one_wire_in_runs_of_any_length(
+    engine, windows, average_over_circuits, random_weights
+):
     """Slots on one wire in runs of 0 to 4 before, between and after pairs and data: none may get into another's run."""
     engine = type(engine)(window=windows)
     chain = ("RX", "RZ", "H", "RY", "U3", "SX")
