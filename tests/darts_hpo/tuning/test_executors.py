@@ -304,7 +304,9 @@ supervise.main(sys.argv[1:])
     for attempt, counted in ((1, 4), (2, 5)):
         count.write_text("4")
         supervise.write_record(tmp_path / supervise.CLAIM_FILE, {"attempt": attempt})
-        dying = f"import os; open({str(count)!r}, 'w').write('{counted}'); os.kill(os.getpid(), 9)"
+        count.with_name("next").write_text(str(counted))
+        # Replaced, not written anew: the supervisor may read it at any moment.
+        dying = f"import os; os.replace({str(count.with_name('next'))!r}, {str(count)!r}); os.kill(os.getpid(), 9)"
         worker = [sys.executable, "-S", "-E", "-c", dying]
         subprocess.run([sys.executable, "-c", program, tmp_path, str(attempt), "--", *worker], check=True)
         outcome = LocalProcesses().poll(make_job(tmp_path, "", attempt=attempt))
