@@ -59,9 +59,9 @@ def training_loader(
     """
     loader = task.loader(split, training=True, batch_size=batch_size, epochs=epochs)
     if len(loader) == 0:
-        most = len(loader.dataset) if isinstance(loader.dataset, Sized) else "fewer"
+        size = f"{len(loader.dataset)} or less" if isinstance(loader.dataset, Sized) else "less"
         raise ConfigError(
-            f"The {split} split has too few samples for {stage}.batch_size={batch_size}; set it to {most} or less."
+            f"The {split} split has too few samples for {stage}.batch_size={batch_size}; set it to {size}."
         )
     if isinstance(loader.sampler, EpochSampler):
         loader.sampler.set_epoch(epoch)

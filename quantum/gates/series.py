@@ -87,8 +87,14 @@ class TrigonometricSeries:
 
     @classmethod
     def rotation(cls, generator: Tensor) -> TrigonometricSeries:
-        """`exp(-i t/2 G)` for a generator whose square is 1, `cos(t/2) - i sin(t/2) G`."""
-        identity = torch.eye(len(generator))
+        """`exp(-i t/2 G)` for a generator whose square is 1, `cos(t/2) - i sin(t/2) G`.
+
+        Raises:
+            SpaceError: its square is not 1.
+        """
+        identity = torch.eye(len(generator), dtype=generator.dtype)
+        if not torch.allclose(generator @ generator, identity):
+            raise SpaceError("The generator of a rotation has a square that is not 1, as products of Paulis have.")
         return cls(1, {(-1,): (identity + generator) / 2, (1,): (identity - generator) / 2})
 
     def of(self, *positions: int, among: int) -> TrigonometricSeries:
@@ -97,7 +103,15 @@ class TrigonometricSeries:
         Args:
             positions: of its own angles; several may be the same one.
             among: so many angles.
+
+        Raises:
+            SpaceError: there is not one position in range for each of its angles.
         """
+        if len(positions) != self.n_parameters or not all(0 <= position < among for position in positions):
+            raise SpaceError(
+                f"A series of {self.n_parameters} angles was given the positions {list(positions)} among {among}; "
+                f"expected {self.n_parameters} of 0 to {among - 1}."
+            )
         terms: dict[_Frequency, Tensor] = {}
         for frequency, term in self._terms.items():
             placed = [0] * among
@@ -107,7 +121,17 @@ class TrigonometricSeries:
         return TrigonometricSeries(among, terms)
 
     def __matmul__(self, other: TrigonometricSeries) -> TrigonometricSeries:
-        """The product of matrices that depend on the same angles."""
+        """The product of matrices that depend on the same angles.
+
+        Raises:
+            SpaceError: they are of other sizes, or do not have the same number of angles.
+        """
+        if (self.size, self.n_parameters) != (other.size, other.n_parameters):
+            raise SpaceError(
+                f"A series of {self.size} rows and {self.n_parameters} angles cannot be multiplied by one of "
+                f"{other.size} and {other.n_parameters}; "
+                "use of(POSITION, among=NUMBER) to make both depend on the same angles."
+            )
         terms: dict[_Frequency, Tensor] = {}
         for left, first in self._terms.items():
             for right, second in other._terms.items():

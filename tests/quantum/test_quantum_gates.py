@@ -193,6 +193,21 @@ def test_angles_of_a_series_may_be_the_same():
     torch.testing.assert_close(series.matrix(angle), rz.matrix(angle) @ rx.matrix(angle))
 
 
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: TrigonometricSeries.rotation(2 * pauli_basis(1)[1]), "square that is not 1"),
+        (lambda: gate_named("RX").series.of(1, among=1), r"positions \[1\] among 1; expected 1 of 0 to 0"),
+        (lambda: gate_named("RX").series.of(0, 1, among=2), "series of 1 angles"),
+        (lambda: gate_named("RX").series @ gate_named("H").series, r"of\(POSITION, among=NUMBER\)"),
+        (lambda: gate_named("RX").series @ gate_named("RXX").series, "2 rows and 1 angles .* one of 4 and 1"),
+    ],
+)
+def test_series_that_cannot_be_are_refused(make, said):
+    with pytest.raises(SpaceError, match=said):
+        make()
+
+
 def test_half_precision_is_refused():
     with pytest.raises(ConfigError, match=r"bfloat16.*float32 or torch\.float64.*precision=32-true"):
         gate_named("RX").matrix(torch.zeros(1, dtype=torch.bfloat16))
