@@ -104,7 +104,7 @@ def _windows(n_wires: int, slots: Sequence[Placed], window: int) -> list[_Window
     while waiting.count:
         far = {wires for wires in waiting.first_wires() if wires[-1] - wires[0] >= window}
         tries = ((wires, waiting.takeable(wires)) for wires in (*neighbours, *sorted(far)))
-        best = max((_Window(wires, taken) for wires, taken in tries if taken), key=lambda each: _worth(each))
+        best = max((_Window(wires, taken) for wires, taken in tries if taken), key=_worth)
         waiting.take(best.slots)
         found.append(best)
     return found
@@ -139,7 +139,7 @@ class _Waiting:
     def takeable(self, wires: tuple[int, ...]) -> tuple[Placed, ...]:
         """The slots that a window on these wires can take, in order of time.
 
-        Not too many: they are multiplied one after the other, all windows side by side.
+        Not too many: all windows of a size are filled up to the longest one.
         """
         places = {wire: self._taken[wire] for wire in wires}
         found: list[Placed] = []
